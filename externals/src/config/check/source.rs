@@ -1,0 +1,99 @@
+//! The rules for a revision's source: one kind, reachable by a sound address, pinned or named.
+
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use super::super::file::{FileArchive, FileDirectory, FileDownload, FileSource};
+use super::super::problem::Problems;
+use super::super::{ArchiveFormat, Download, Source};
+use super::check_absolute;
+use crate::arch::Arch;
+use crate::image;
+use crate::relpath::RelPath;
+
+/// `named` tells whether the revision has a name, which a source that can change under one address needs.
+pub(super) fn check(file: FileSource, named: bool, path: &str, problems: &mut Problems) -> Option<Source> {
+    match (file.directory, file.archive) {
+        (Some(directory), None) => check_directory(directory, named, path, problems),
+        (None, Some(archive)) => check_archive(archive, &format!("{path}.archive"), problems),
+        (None, None) => problems.none(path, "is missing; give a `directory` or an `archive`"),
+        (Some(_), Some(_)) => problems.none(path, "has a `directory` and an `archive`; keep one of them"),
+    }
+}
+
+fn check_directory(file: FileDirectory, named: bool, path: &str, problems: &mut Problems) -> Option<Source> {
+    if !named {
+        problems.add(
+            path,
+            "a directory has no digest and can change under its name; give the revision a `revision` name, \
+             and a new one for each change",
+        );
+    }
+    let at = format!("{path}.directory.path");
+    match file.path {
+        None => problems.none(at, "is missing; give the absolute path of the externals folder"),
+        Some(text) => {
+            check_absolute(&text, &at, problems);
+            Some(Source::Directory { path: text })
+        }
+    }
+}
+
+fn check_archive(file: FileArchive, path: &str, problems: &mut Problems) -> Option<Source> {
+    let FileArchive { path: inside, amd64, arm64 } = file;
+    let inside = inside.and_then(|text| match RelPath::new(&text) {
+        Ok(rel) => Some(rel),
+        Err(error) => problems.none(format!("{path}.path"), format!("{text:?} {error}")),
+    });
+    if amd64.is_none() && arm64.is_none() {
+        return problems.none(path, "names no archive; give `amd64`, `arm64` or both");
+    }
+    let mut downloads = BTreeMap::new();
+    for (arch, file) in [(Arch::Amd64, amd64), (Arch::Arm64, arm64)] {
+        let Some(file) = file else { continue };
+        if let Some(download) = check_download(file, &format!("{path}.{arch}"), problems) {
+            downloads.insert(arch, download);
+        }
+    }
+    Some(Source::Archive { path: inside, downloads })
+}
+
+fn check_download(file: FileDownload, path: &str, problems: &mut Problems) -> Option<Download> {
+    let FileDownload { url, sha256, format } = file;
+    let sha256 = match sha256 {
+        None => problems
+            .none(format!("{path}.sha256"), "is missing; an archive is used only with its pinned digest"),
+        Some(digest) if image::is_sha256(&digest) => Some(digest),
+        Some(digest) => problems.none(
+            format!("{path}.sha256"),
+            format!("{digest:?} is not a sha256 of 64 lower-case hex digits"),
+        ),
+    };
+    let url = check_url(url, &format!("{path}.url"), problems)?;
+    let Some(format) = format.or_else(|| ArchiveFormat::of_name(url.path())) else {
+        return problems.none(
+            format!("{path}.format"),
+            format!("cannot be told from {:?}; give tar.gz, tar.xz or tar.zst", url.path()),
+        );
+    };
+    Some(Download { url: url.into(), sha256: sha256?, format })
+}
+
+fn check_url(url: Option<String>, path: &str, problems: &mut Problems) -> Option<Url> {
+    let Some(text) = url else {
+        return problems.none(path, "is missing; give an https://, http:// or file:// address");
+    };
+    let parsed = match Url::parse(&text) {
+        Ok(parsed) => parsed,
+        Err(error) => return problems.none(path, format!("{text:?} is not an address: {error}")),
+    };
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return problems.none(path, "holds credentials; a configuration must not");
+    }
+    match parsed.scheme() {
+        "https" | "http" => Some(parsed),
+        "file" if parsed.to_file_path().is_ok() => Some(parsed),
+        _ => problems.none(path, format!("{text:?} must start with https://, http:// or file:///")),
+    }
+}

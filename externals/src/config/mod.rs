@@ -1,0 +1,200 @@
+//! The configuration that all programs read: one YAML file, checked as a whole before anything acts on it.
+//!
+//! [`Config`] holds validated values only; how they look in the file is in `file`, the rules are in `check`.
+
+mod check;
+mod file;
+mod preset;
+mod problem;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::Arch;
+use crate::image::ImagePattern;
+use crate::relpath::RelPath;
+use crate::selection::Selection;
+use crate::version::VersionName;
+
+pub use problem::{Problem, Problems};
+
+/// The configuration that `headstart explain` and `headstart demo` use where none is given: the built-in profile.
+pub const EMBEDDED: &str = include_str!("embedded.yaml");
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The cache's root folder on every node, absolute; default `/var/lib/headstart`.
+    pub host_root: String,
+    /// Labels of the nodes that run the agent; default: all nodes.
+    pub node_selector: BTreeMap<String, String>,
+    /// Bounds for what a source may cost.
+    pub limits: Limits,
+    /// At least one profile, in the order of the file.
+    pub profiles: Vec<Profile>,
+}
+
+/// Bounds that keep a wrong or hostile source from filling a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest archive, in bytes as downloaded; default 2 GiB.
+    pub archive_bytes: u64,
+    /// Largest source, in bytes as unpacked, also of files that are not kept; default 8 GiB.
+    pub unpacked_bytes: u64,
+    /// Most files, links and folders in a source; default 200,000.
+    pub files: u64,
+}
+
+/// A named recipe for trees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name; part of every version's name.
+    pub name: String,
+    /// What is kept of a source.
+    pub selection: Selection,
+    /// What the container hooks of its images are like.
+    pub hooks: Hooks,
+    /// At least one revision, oldest first.
+    pub revisions: Vec<Revision>,
+}
+
+/// What the container hooks in a profile's images are like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hooks {
+    /// Values of `ACTIONS_RUNNER_CONTAINER_HOOKS` that name a hook which copies externals (releases up to 0.7.0).
+    pub legacy: Vec<String>,
+    /// Whether these hooks read hook templates (releases from 0.4.0).
+    pub read_templates: bool,
+    /// Whether the image brings a hook template of its own.
+    pub own_template: OwnTemplate,
+}
+
+/// Whether an image brings a hook template of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OwnTemplate {
+    /// It brings none: the administrator's assertion.
+    None,
+    /// It brings one.
+    Present,
+    /// Nobody looked.
+    #[default]
+    Unknown,
+}
+
+/// One state of a profile's content, and the version it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The administrator's name for it; required where the source is not pinned by digest.
+    pub revision: Option<String>,
+    /// The images that this revision may stand for.
+    pub images: Vec<ImagePattern>,
+    /// Where the content comes from.
+    pub source: Source,
+    /// The externals image with the same content, pinned by digest.
+    pub volume_image: Option<String>,
+    /// The name that all of this leads to.
+    pub version: VersionName,
+}
+
+/// Where the content of a tree comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A folder on the node that holds the entries.
+    Directory {
+        /// Absolute path.
+        path: String,
+    },
+    /// An archive, by architecture.
+    Archive {
+        /// The folder inside the archive that holds the entries; absent where they lie at its top.
+        path: Option<RelPath>,
+        /// By architecture, what to download.
+        downloads: BTreeMap<Arch, Download>,
+    },
+}
+
+/// One archive to download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// `https://…`, `http://…` or `file:///…`.
+    pub url: String,
+    /// Digest of the archive, lower-case hex; makes any transport trustworthy.
+    pub sha256: String,
+    /// How it is packed.
+    pub format: ArchiveFormat,
+}
+
+/// How an archive is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum ArchiveFormat {
+    /// gzip
+    #[serde(rename = "tar.gz")]
+    TarGz,
+    /// xz
+    #[serde(rename = "tar.xz")]
+    TarXz,
+    /// Zstandard
+    #[serde(rename = "tar.zst")]
+    TarZst,
+}
+
+impl Config {
+    /// Reads a configuration file's text; all problems are returned at once.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let (file, unknown) = file::read(text)?;
+        check::check(file, unknown)
+    }
+
+    /// The configuration that the programs bring along.
+    pub fn embedded() -> Result<Self, Problems> {
+        Self::parse(EMBEDDED)
+    }
+
+    /// Every revision with its profile, in the order of the file.
+    pub fn revisions(&self) -> impl Iterator<Item = (&Profile, &Revision)> {
+        self.profiles
+            .iter()
+            .flat_map(|profile| profile.revisions.iter().map(move |revision| (profile, revision)))
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { archive_bytes: 2 << 30, unpacked_bytes: 8 << 30, files: 200_000 }
+    }
+}
+
+impl Source {
+    /// What of the source decides the content; where an archive is fetched from does not, its digest does.
+    pub(crate) fn identity(&self) -> serde_json::Value {
+        match self {
+            Self::Directory { path } => serde_json::json!({ "directory": path }),
+            Self::Archive { path, downloads } => {
+                let digests: BTreeMap<String, &str> = downloads
+                    .iter()
+                    .map(|(arch, download)| (arch.to_string(), download.sha256.as_str()))
+                    .collect();
+                serde_json::json!({ "archive": { "path": path, "sha256": digests } })
+            }
+        }
+    }
+}
+
+impl ArchiveFormat {
+    /// The format that a file name promises.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let ends = |suffixes: [&str; 2]| suffixes.iter().any(|suffix| name.ends_with(suffix));
+        if ends([".tar.gz", ".tgz"]) {
+            Some(Self::TarGz)
+        } else if ends([".tar.xz", ".txz"]) {
+            Some(Self::TarXz)
+        } else if ends([".tar.zst", ".tzst"]) {
+            Some(Self::TarZst)
+        } else {
+            None
+        }
+    }
+}

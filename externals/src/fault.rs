@@ -1,0 +1,130 @@
+//! Why a version is not there: the reason codes of the agent, shared with everything that reads its reports.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The cause of a failed install, as it appears in status, report, metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FaultReason {
+    /// The root folder cannot be written.
+    RootNotWritable,
+    /// Another agent holds the root's lock.
+    RootLocked,
+    /// No space left on the node's file system.
+    DiskFull,
+    /// The source cannot be reached or is not there.
+    SourceUnavailable,
+    /// The configuration names no source for this node's architecture.
+    NoSourceForArch,
+    /// The archive does not have the pinned digest.
+    DigestMismatch,
+    /// The archive is truncated or not of its format.
+    ArchiveCorrupt,
+    /// A path of the source leaves the tree, or is absolute.
+    PathEscape,
+    /// A link of the source leaves the tree.
+    LinkEscape,
+    /// A hard link of the source leads to something that is not kept.
+    HardlinkEscape,
+    /// The source holds a device, a socket or a pipe.
+    SpecialFile,
+    /// The source holds a setuid or setgid file.
+    SetuidFile,
+    /// A file lies where the tree needs a folder, or the reverse.
+    PathConflict,
+    /// A name in the source cannot be kept: not UTF-8, or with control characters.
+    BadName,
+    /// The source is larger than the configured limit.
+    TooLarge,
+    /// The source holds more files than the configured limit.
+    TooManyFiles,
+    /// The source has a `node*` entry that the profile neither keeps nor omits.
+    UnnamedEntry,
+    /// The source lacks a file that the profile keeps, or an entry lacks an executable `bin/node`.
+    MissingFile,
+    /// What was written is not what was read, or Node.js does not run properly.
+    CheckFailed,
+    /// The node's file system forbids execution.
+    NoExec,
+    /// The programs are for another architecture.
+    WrongArch,
+    /// Any other error of the operating system.
+    Io,
+    /// A reason that only a newer program knows; read, never written.
+    #[serde(other)]
+    Unknown,
+}
+
+impl FaultReason {
+    /// Every reason that this program gives, for metrics and documentation.
+    pub const ALL: [Self; 22] = [
+        Self::RootNotWritable,
+        Self::RootLocked,
+        Self::DiskFull,
+        Self::SourceUnavailable,
+        Self::NoSourceForArch,
+        Self::DigestMismatch,
+        Self::ArchiveCorrupt,
+        Self::PathEscape,
+        Self::LinkEscape,
+        Self::HardlinkEscape,
+        Self::SpecialFile,
+        Self::SetuidFile,
+        Self::PathConflict,
+        Self::BadName,
+        Self::TooLarge,
+        Self::TooManyFiles,
+        Self::UnnamedEntry,
+        Self::MissingFile,
+        Self::CheckFailed,
+        Self::NoExec,
+        Self::WrongArch,
+        Self::Io,
+    ];
+
+    /// Whether the fault lies in the node and will not pass by itself, so that pods had better go elsewhere.
+    ///
+    /// Faults of the source are the same on every node: a version that has them is never offered.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::NoExec | Self::WrongArch | Self::DiskFull | Self::CheckFailed)
+    }
+
+    /// What the administrator can do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::RootNotWritable => {
+                "make the root folder writable for the agent, or choose another with --root"
+            }
+            Self::RootLocked => "stop the other agent, or give this one a root of its own",
+            Self::DiskFull => "free space on the file system of the root folder",
+            Self::SourceUnavailable => "check the source's path or URL and that this node can reach it",
+            Self::NoSourceForArch => "add a source for this architecture to the profile's revision",
+            Self::DigestMismatch => {
+                "check the URL and the sha256 in the configuration against the publisher's"
+            }
+            Self::ArchiveCorrupt => "make the archive anew; supported are tar.gz, tar.xz and tar.zst",
+            Self::PathEscape
+            | Self::LinkEscape
+            | Self::HardlinkEscape
+            | Self::SpecialFile
+            | Self::SetuidFile => "do not trust this source; make it anew from the runner's release",
+            Self::PathConflict | Self::BadName => "repair the source: this path cannot be kept as it is",
+            Self::TooLarge | Self::TooManyFiles => {
+                "raise the limits in the configuration if the source is right"
+            }
+            Self::UnnamedEntry => "name the entry under `entries` to keep it or under `omit` to leave it out",
+            Self::MissingFile => "take a complete source, or leave the path out of the profile's entries",
+            Self::CheckFailed => "look at the node's disk and memory; the install is tried again",
+            Self::NoExec => "choose a root on a file system that is not mounted noexec",
+            Self::WrongArch => "check the profile's source for this architecture",
+            Self::Io | Self::Unknown => "see the message; the install is tried again",
+        }
+    }
+}
+
+impl fmt::Display for FaultReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,110 @@
+//! Where everything lies on a node: typed paths below one root, so that no path is put together anywhere else.
+//!
+//! ```text
+//! <root>/lock                          one writer
+//! <root>/versions/<version>/manifest.json, tree/…, farm/…
+//! <root>/replaced/<version>-<n>/       damaged or foreign folders that gave way to a version
+//! <root>/staging/<random>/  trash/     same file system as versions; swept at start
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::version::VersionName;
+
+/// Where workflow pods see a tree when the runner was given a farm; the text of every farm link starts with it.
+pub const LINK_TARGET: &str = "/opt/headstart/externals";
+
+/// The root folder of the cache on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root(PathBuf);
+
+/// The folder of one version, published or still in staging: both have the same inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionDir(PathBuf);
+
+impl Root {
+    /// The cache below `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The root itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The lock file: whoever holds it is the only writer.
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// The folder of published versions.
+    pub fn versions(&self) -> PathBuf {
+        self.0.join("versions")
+    }
+
+    /// One published version.
+    pub fn version(&self, name: &VersionName) -> VersionDir {
+        VersionDir(self.versions().join(name.as_str()))
+    }
+
+    /// Builds in progress; anything here at start is left over from a crash.
+    pub fn staging(&self) -> PathBuf {
+        self.0.join("staging")
+    }
+
+    /// Folders on their way out; anything here at start is left over from a crash.
+    pub fn trash(&self) -> PathBuf {
+        self.0.join("trash")
+    }
+
+    /// Folders that gave way to a version and may still be in use.
+    pub fn replaced(&self) -> PathBuf {
+        self.0.join("replaced")
+    }
+}
+
+impl VersionDir {
+    /// The version folder at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The manifest; a version folder without it is not a version.
+    pub fn manifest(&self) -> PathBuf {
+        self.0.join("manifest.json")
+    }
+
+    /// The kept entries.
+    pub fn tree(&self) -> PathBuf {
+        self.0.join("tree")
+    }
+
+    /// One absolute link per entry, to [`LINK_TARGET`].
+    pub fn farm(&self) -> PathBuf {
+        self.0.join("farm")
+    }
+}
+
+/// The text of the farm's link for `entry`.
+pub fn farm_link(entry: &str) -> String {
+    format!("{LINK_TARGET}/{entry}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_a_folder_below_the_root() {
+        let name = "node16-0123456789ab".parse().unwrap();
+        let dir = Root::new("/var/lib/headstart").version(&name);
+        assert_eq!(dir.tree(), Path::new("/var/lib/headstart/versions/node16-0123456789ab/tree"));
+        assert_eq!(farm_link("node16"), "/opt/headstart/externals/node16");
+    }
+}

@@ -1,0 +1,19 @@
+//! The names that Headstart puts into clusters; they are fixed interfaces and never change within `v1`.
+
+/// `apiVersion` of every document that Headstart reads or writes.
+pub const API_VERSION: &str = "headstart.dev/v1";
+
+/// Namespace label by which users opt in: `hostpath`, `image` or `auto`.
+pub const NAMESPACE_LABEL: &str = "headstart.dev/externals";
+
+/// Pod label that names the version a pod was given.
+pub const VERSION_LABEL: &str = "headstart.dev/version";
+
+/// Pod annotation that tells which rule changed the pod.
+pub const DECISION_ANNOTATION: &str = "headstart.dev/decision";
+
+/// Node label that the controller sets on nodes whose cache reported a final fault.
+pub const CACHE_LABEL: &str = "headstart.dev/cache";
+
+/// Value of [`CACHE_LABEL`] that keeps rewritten pods away from a node.
+pub const UNSERVICEABLE: &str = "unserviceable";

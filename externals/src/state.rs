@@ -1,0 +1,151 @@
+//! PublishedState: what the webhook may mount; a contract between programs, versioned.
+//!
+//! The controller's leader is its only writer. Without a controller ("immediate" mode: demo, tests, a single node)
+//! it is derived from configuration. Readers ignore fields they do not know, so fields may be added within `v1`
+//! but never change their meaning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Hooks};
+use crate::image::ImagePattern;
+use crate::names::API_VERSION;
+use crate::version::VersionName;
+
+/// Everything that an admission decision depends on, besides the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedState {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// `PublishedState`.
+    pub kind: String,
+    /// Grows with every change of content; 0 in immediate mode.
+    pub generation: u64,
+    /// The cache's root folder on every node, absolute.
+    pub host_root: String,
+    /// The node labels that the agent's DaemonSet selects; empty for all nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Where which volume kind may be used.
+    pub allowed: Allowed,
+    /// All versions that pods may carry, in the order of the configuration.
+    pub versions: Vec<PublishedVersion>,
+}
+
+/// One version and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedVersion {
+    /// Its name; the profile is part of it.
+    pub name: VersionName,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// The runner images that it may stand for, published together with it.
+    pub images: Vec<ImagePattern>,
+    /// What those images' container hooks are like.
+    pub hooks: Hooks,
+    /// The externals image with the same content, pinned by digest; absent where only hostPath is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_image: Option<String>,
+}
+
+/// The life of a version in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// New pods are given this version.
+    Offered,
+    /// A newer version is offered; pods that name this one still get it.
+    Retiring,
+    /// No pod names it any more; agents may delete it, and pods never get it.
+    Retired,
+    /// A phase that only a newer program knows; read, never written, and never given to pods.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How a tree gets into a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A `hostPath` volume of the node's own copy.
+    HostPath,
+    /// An `image` volume of the externals image.
+    Image,
+}
+
+/// In which namespaces which volume kinds were found to work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Allowed {
+    /// Every kind in every namespace: immediate mode.
+    Everywhere,
+    /// Only these pairs.
+    Namespaces(BTreeMap<String, BTreeSet<MountKind>>),
+}
+
+impl PublishedState {
+    /// The state that follows from configuration alone: every revision is there, the newest of each profile offered.
+    pub fn immediate(config: &Config) -> Self {
+        let versions = config.profiles.iter().flat_map(|profile| {
+            let newest = profile.revisions.len().saturating_sub(1);
+            profile.revisions.iter().enumerate().map(move |(at, revision)| PublishedVersion {
+                name: revision.version.clone(),
+                phase: if at == newest { Phase::Offered } else { Phase::Retiring },
+                images: revision.images.clone(),
+                hooks: profile.hooks.clone(),
+                volume_image: revision.volume_image.clone(),
+            })
+        });
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: "PublishedState".to_owned(),
+            generation: 0,
+            host_root: config.host_root.clone(),
+            node_selector: config.node_selector.clone(),
+            allowed: Allowed::Everywhere,
+            versions: versions.collect(),
+        }
+    }
+
+    /// Reads a state; the error says what is wrong in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let state: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if state.api_version != API_VERSION || state.kind != "PublishedState" {
+            return Err(format!("is a {} of {}", state.kind, state.api_version));
+        }
+        Ok(state)
+    }
+
+    /// Whether `kind` may be used in `namespace`.
+    pub fn allows(&self, namespace: &str, kind: MountKind) -> bool {
+        match &self.allowed {
+            Allowed::Everywhere => true,
+            Allowed::Namespaces(pairs) => pairs.get(namespace).is_some_and(|kinds| kinds.contains(&kind)),
+        }
+    }
+
+    /// The version that a pod's label names, if pods may carry it.
+    pub fn named(&self, label: &str) -> Option<&PublishedVersion> {
+        let usable = |version: &&PublishedVersion| matches!(version.phase, Phase::Offered | Phase::Retiring);
+        self.versions.iter().filter(usable).find(|version| version.name.as_str() == label)
+    }
+
+    /// Every offered version that may stand for `image`; more than one means that nobody can say which.
+    pub fn offered_for<'a>(&'a self, image: &'a str) -> impl Iterator<Item = &'a PublishedVersion> {
+        let offered = self.versions.iter().filter(|version| version.phase == Phase::Offered);
+        offered.filter(move |version| version.images.iter().any(|pattern| pattern.matches(image)))
+    }
+}
+
+impl fmt::Display for MountKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HostPath => "hostpath",
+            Self::Image => "image",
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! The configuration file as an administrator meets it: what is accepted, and what is said about every mistake.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use headstart_externals::config::{Config, Source};
+use headstart_externals::selection::Entries;
+
+const SHA: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A sound configuration; tests replace parts of it.
+fn sound() -> String {
+    format!(
+        "apiVersion: headstart.dev/v1
+profiles:
+  - name: node20
+    images: ['ghcr.io/actions/actions-runner:2.321.*']
+    entries: {{node20: [bin/node, LICENSE]}}
+    omit: ['node12*']
+    hooks: {{legacy: [/home/runner/k8s/index.js], readTemplates: true, ownTemplate: none}}
+    revisions:
+      - source:
+          archive:
+            path: externals
+            amd64: {{url: 'https://example.com/runner.tar.gz', sha256: {SHA}}}
+"
+    )
+}
+
+fn problems_of(text: &str) -> Vec<(String, String)> {
+    let problems = Config::parse(text).expect_err("has problems");
+    problems.iter().map(|problem| (problem.path.clone(), problem.message.clone())).collect()
+}
+
+/// Replaces one part of the sound configuration and expects exactly one problem, at `path`, saying `words`.
+#[track_caller]
+fn one_problem(from: &str, to: &str, path: &str, words: &str) {
+    let text = sound();
+    assert!(text.contains(from), "{from:?} is not in the sound configuration");
+    let problems = problems_of(&text.replace(from, to));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].0, path);
+    assert!(problems[0].1.contains(words), "{:?} does not say {words:?}", problems[0].1);
+}
+
+#[test]
+fn a_sound_configuration_is_accepted_with_its_defaults() {
+    let config = Config::parse(&sound()).unwrap();
+    assert_eq!(config.host_root, "/var/lib/headstart");
+    assert_eq!(config.limits.files, 200_000);
+    let (profile, revision) = config.revisions().next().unwrap();
+    assert!(matches!(&profile.selection.entries, Entries::Named(entries) if entries.len() == 1));
+    assert!(matches!(&revision.source, Source::Archive { downloads, .. } if downloads.len() == 1));
+    assert!(revision.version.as_str().starts_with("node20-"));
+}
+
+#[test]
+fn the_embedded_configuration_is_the_node16_profile() {
+    let config = Config::embedded().unwrap();
+    let (profile, revision) = config.revisions().next().unwrap();
+    assert_eq!(profile.name, "node16");
+    assert!(profile.selection.omits("node12_alpine"));
+    assert!(revision.images.iter().any(|image| image.matches("ghcr.io/actions/actions-runner:2.304.0")));
+    assert!(!revision.images.iter().any(|image| image.matches("ghcr.io/actions/actions-runner:2.308.0")));
+    assert!(!revision.images.iter().any(|image| image.matches("ghcr.io/actions/actions-runner:latest")));
+}
+
+#[test]
+fn the_documented_example_is_accepted() {
+    Config::parse(include_str!("../../docs/config.example.yaml")).unwrap();
+}
+
+#[test]
+fn unknown_fields_are_named_with_their_path() {
+    one_problem("omit:", "omitt: [x]\n    omit:", "profiles[0].omitt", "unknown field");
+    one_problem(
+        "path: externals",
+        "path: externals\n            arm: 1",
+        "profiles[0].revisions[0].source.archive.arm",
+        "unknown",
+    );
+}
+
+#[test]
+fn a_file_without_profiles_says_what_to_add() {
+    let problems = problems_of("apiVersion: headstart.dev/v1\n");
+    assert_eq!(problems, [("profiles".to_owned(), problems[0].1.clone())]);
+    assert!(problems[0].1.contains("add at least one"));
+}
+
+#[test]
+fn two_profiles_of_one_name_are_refused() {
+    let text = sound();
+    let profile = text.split("profiles:\n").nth(1).unwrap();
+    let problems = problems_of(&format!("{text}{profile}"));
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].1.contains("two profiles are named \"node20\""));
+}
+
+#[test]
+fn two_equal_revisions_are_refused() {
+    let text = sound();
+    let revision = text.split("revisions:\n").nth(1).unwrap();
+    let problems = problems_of(&format!("{text}{revision}"));
+    assert!(problems[0].1.contains("two revisions"), "{problems:?}");
+}
+
+#[test]
+fn paths_that_leave_the_tree_are_refused() {
+    let at = "profiles[0].entries.node20[1]";
+    one_problem("LICENSE", "../../etc/passwd", at, "leaves the tree");
+    one_problem("LICENSE", "/etc/passwd", at, "is absolute");
+    one_problem(
+        "path: externals",
+        "path: ../externals",
+        "profiles[0].revisions[0].source.archive.path",
+        "leaves",
+    );
+    one_problem("{node20:", "{../node20:", "profiles[0].entries.../node20", "one folder of externals");
+}
+
+#[test]
+fn sources_need_a_digest_or_a_revision_name() {
+    let download = format!("{{url: 'https://example.com/runner.tar.gz', sha256: {SHA}}}");
+    let at = "profiles[0].revisions[0].source.archive.amd64.sha256";
+    one_problem(&format!(", sha256: {SHA}"), "", at, "only with its pinned digest");
+    one_problem(SHA, "abc", at, "64 lower-case hex");
+    let archive = format!("archive:\n            path: externals\n            amd64: {download}");
+    let directory = "directory: {path: /srv/externals}";
+    one_problem(&archive, directory, "profiles[0].revisions[0].source", "has no digest");
+    let named = sound().replace(&archive, directory).replace("- source:", "- revision: a\n        source:");
+    Config::parse(&named).unwrap();
+}
+
+#[test]
+fn addresses_are_checked() {
+    let at = "profiles[0].revisions[0].source.archive.amd64.url";
+    one_problem(
+        "https://example.com/runner.tar.gz",
+        "ftp://example.com/runner.tar.gz",
+        at,
+        "must start with",
+    );
+    one_problem("https://example.com/", "https://user:secret@example.com/", at, "credentials");
+    one_problem("runner.tar.gz", "runner.zip", &at.replace("url", "format"), "cannot be told");
+}
+
+#[test]
+fn entries_must_keep_node_and_not_contradict_omit() {
+    one_problem("[bin/node, LICENSE]", "[LICENSE]", "profiles[0].entries.node20", "does not keep bin/node");
+    one_problem("'node12*'", "'node2*'", "profiles[0].entries.node20", "both kept and omitted");
+    one_problem(
+        "{node20: [bin/node, LICENSE]}",
+        "everything",
+        "profiles[0].entries",
+        "must be `all` or a map",
+    );
+}
+
+#[test]
+fn a_preset_decides_its_recipe_alone() {
+    let problems = problems_of(&sound().replace("entries:", "preset: node16\n    entries:"));
+    assert!(problems[0].1.contains("`preset` decides"), "{problems:?}");
+    let problems = problems_of(&sound().replace("entries:", "preset: node99\n    entries:"));
+    assert!(problems.iter().any(|(_, words)| words.contains("there is node16")), "{problems:?}");
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let text = sound()
+        .replace("headstart.dev/v1", "headstart.dev/v9")
+        .replace("name: node20", "name: Node_20")
+        .replace("images:", "imagess: []\n    images:")
+        .replace("LICENSE", "../x");
+    let paths: Vec<String> = problems_of(&text).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(
+        paths,
+        ["profiles[0].imagess", "apiVersion", "profiles[0].name", "profiles[0].entries.node20[1]"]
+    );
+}
+
+#[test]
+fn text_that_is_not_yaml_is_refused_with_its_line() {
+    let problems = problems_of("apiVersion: headstart.dev/v1\nprofiles: [\n");
+    assert!(problems[0].0.starts_with("line "), "{problems:?}");
+    let problems = problems_of("apiVersion: headstart.dev/v1\nprofiles: node16\n");
+    assert!(problems[0].0.starts_with("line 2"), "{problems:?}");
+}
+
+#[test]
+fn volume_images_must_be_pinned() {
+    let at = "profiles[0].revisions[0].volumeImage";
+    one_problem("- source:", "- volumeImage: example.com/externals:v1\n        source:", at, "is not pinned");
+}

@@ -1,0 +1,131 @@
+//! The contracts between programs, held against golden files: a change here is a change for every running cluster.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use headstart_externals::arch::Arch;
+use headstart_externals::config::Config;
+use headstart_externals::fault::FaultReason;
+use headstart_externals::image::ImagePattern;
+use headstart_externals::report::{MAX_BYTES, MAX_VERSIONS, NodeReport, VersionReport, VersionState};
+use headstart_externals::state::{Allowed, MountKind, Phase, PublishedState};
+use proptest::prelude::*;
+
+/// Compares `text` with a golden file; `HEADSTART_BLESS=1` writes the file anew.
+fn assert_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("HEADSTART_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{name} differs");
+}
+
+fn version(name: &str, state: VersionState) -> VersionReport {
+    VersionReport { name: name.parse().unwrap(), state, wanted: true, reason: None, tree: None }
+}
+
+#[test]
+fn node_report_v1() {
+    let ready = VersionReport {
+        tree: Some("0123456789abcdef".into()),
+        ..version("node16-0123456789ab", VersionState::Ready)
+    };
+    let failed = VersionReport {
+        reason: Some(FaultReason::DigestMismatch),
+        ..version("node20-0123456789ab", VersionState::Failed)
+    };
+    let old = VersionReport { wanted: false, ..version("node16-ba9876543210", VersionState::Ready) };
+    let mut report = NodeReport::new("worker-1", Arch::Amd64, None, vec![old, ready, failed]);
+    report.agent = "0.0.0".to_owned();
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    assert_golden("node-report-v1.json", &text);
+    assert_eq!(NodeReport::parse(&text).unwrap(), report);
+}
+
+#[test]
+fn published_state_v1() {
+    let mut state = PublishedState::immediate(&Config::parse(include_str!("golden/config.yaml")).unwrap());
+    state.allowed = Allowed::Namespaces([("arc-runners".to_owned(), [MountKind::HostPath].into())].into());
+    state.generation = 7;
+    let text = serde_json::to_string_pretty(&state).unwrap() + "\n";
+    assert_golden("published-state-v1.json", &text);
+    assert_eq!(PublishedState::parse(&text).unwrap(), state);
+}
+
+#[test]
+fn readers_ignore_fields_of_newer_writers_but_not_other_kinds() {
+    let report = include_str!("golden/node-report-v1.json").replacen('{', "{\"later\": 1,", 1);
+    assert!(NodeReport::parse(&report).is_ok());
+    assert!(NodeReport::parse(&report.replace("headstart.dev/v1", "headstart.dev/v2")).is_err());
+    let report = report.replace("\"failed\"", "\"melting\"").replace("DigestMismatch", "TooHot");
+    let read = NodeReport::parse(&report).unwrap();
+    assert_eq!(read.versions[1].state, VersionState::Unknown);
+    assert_eq!(read.versions[1].reason, Some(FaultReason::Unknown));
+    let state = include_str!("golden/published-state-v1.json").replacen('{', "{\"later\": 1,", 1);
+    let melting = PublishedState::parse(&state.replace("\"offered\"", "\"melting\"")).unwrap();
+    assert!(melting.named(melting.versions[1].name.as_str()).is_none());
+    assert!(PublishedState::parse(&state.replace("\"PublishedState\"", "\"Pod\"")).is_err());
+}
+
+#[test]
+fn immediate_mode_offers_the_newest_revision_and_keeps_the_older() {
+    let state = PublishedState::immediate(&Config::parse(include_str!("golden/config.yaml")).unwrap());
+    let phases: Vec<Phase> = state.versions.iter().map(|version| version.phase).collect();
+    assert_eq!(phases, [Phase::Retiring, Phase::Offered]);
+    assert!(state.named(state.versions[0].name.as_str()).is_some());
+    assert!(state.named("node20-000000000000").is_none());
+    assert!(state.allows("anywhere", MountKind::Image));
+}
+
+#[test]
+fn retired_versions_are_never_obeyed_and_pairs_are_exact() {
+    let mut state = PublishedState::immediate(&Config::parse(include_str!("golden/config.yaml")).unwrap());
+    state.versions[0].phase = Phase::Retired;
+    let name = state.versions[0].name.to_string();
+    assert!(state.named(&name).is_none());
+    state.allowed = Allowed::Namespaces([("a".to_owned(), [MountKind::HostPath].into())].into());
+    assert!(state.allows("a", MountKind::HostPath));
+    assert!(!state.allows("a", MountKind::Image));
+    assert!(!state.allows("b", MountKind::HostPath));
+}
+
+#[test]
+fn images_are_published_with_their_version() {
+    let state = PublishedState::immediate(&Config::parse(include_str!("golden/config.yaml")).unwrap());
+    let offered: Vec<_> = state.offered_for("ghcr.io/actions/actions-runner:2.322.0").collect();
+    assert_eq!(offered.len(), 1);
+    assert_eq!(offered[0].images, [ImagePattern::new("ghcr.io/actions/actions-runner:2.322.*")]);
+    assert_eq!(
+        state.offered_for("ghcr.io/actions/actions-runner:2.321.0").count(),
+        0,
+        "only the older revision's"
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_report_always_fits_and_says_how_many_versions_there_are(
+        count in 0usize..100,
+        profile in "[a-z]{1,40}",
+        node in "[a-z]{1,253}",
+        wanted in 0usize..100,
+    ) {
+        let versions: Vec<VersionReport> = (0..count)
+            .map(|n| VersionReport {
+                name: format!("{profile}-{n:012x}").parse().unwrap(),
+                state: VersionState::Installing,
+                wanted: n < wanted,
+                reason: Some(FaultReason::SourceUnavailable),
+                tree: Some("0".repeat(16)),
+            })
+            .collect();
+        let text = NodeReport::new(&node, Arch::Arm64, Some(FaultReason::RootNotWritable), versions).encode();
+        let read = NodeReport::parse(&text).unwrap();
+        prop_assert!(text.len() <= MAX_BYTES);
+        prop_assert!(read.versions.len() <= MAX_VERSIONS);
+        prop_assert_eq!(read.version_count, count);
+        let first_unwanted = read.versions.iter().position(|version| !version.wanted).unwrap_or(read.versions.len());
+        prop_assert!(read.versions[first_unwanted..].iter().all(|version| !version.wanted));
+    }
+}
