@@ -135,7 +135,7 @@ impl PublishedState {
     }
 
     /// Every offered version that may stand for `image`; more than one means that nobody can say which.
-    pub fn offered_for<'a>(&'a self, image: &'a str) -> impl Iterator<Item = &'a PublishedVersion> {
+    pub fn offered_for<'s>(&'s self, image: &str) -> impl Iterator<Item = &'s PublishedVersion> {
         let offered = self.versions.iter().filter(|version| version.phase == Phase::Offered);
         offered.filter(move |version| version.images.iter().any(|pattern| pattern.matches(image)))
     }

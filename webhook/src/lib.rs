@@ -1,1 +1,17 @@
-//! stub
+//! The admission webhook: an AdmissionReview in, a minimal JSON Patch out, never a denial.
+//!
+//! [`decide::decide`] is the pure heart: pod and published state in, decision out. Around it lie the envelope
+//! ([`review`]), the server ([`server`]) and the source of the published state ([`published`]).
+
+pub mod args;
+pub mod decide;
+mod edit;
+pub mod metrics;
+mod placement;
+mod pod;
+pub mod published;
+pub mod reason;
+pub mod review;
+mod rules;
+pub mod server;
+mod volume;

@@ -1,0 +1,153 @@
+//! Reading pods from files: Pods, the pod templates of Jobs, the objects of AdmissionReviews, and Lists of them.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+/// A pod to explain.
+pub(crate) struct Subject {
+    /// The file, with the number of the document where it holds several.
+    pub(crate) input: String,
+    /// The namespace that the pod is created in.
+    pub(crate) namespace: String,
+    /// The pod as the webhook would see it.
+    pub(crate) pod: Value,
+}
+
+/// An input that cannot be explained.
+pub(crate) struct Unreadable {
+    /// File and, where known, line.
+    pub(crate) place: String,
+    /// What is wrong.
+    pub(crate) cause: String,
+}
+
+/// The files that `inputs` stand for: folders become the JSON and YAML files below them, sorted.
+pub(crate) fn files(inputs: &[PathBuf]) -> Vec<PathBuf> {
+    inputs.iter().flat_map(|input| if input.is_dir() { files_below(input) } else { vec![input.clone()] }).collect()
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    let wanted = |path: &Path| {
+        path.extension().is_some_and(|end| ["json", "yaml", "yml"].iter().any(|wanted| end == *wanted))
+    };
+    entries
+        .into_iter()
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false if wanted(&path) => vec![path],
+            false => Vec::new(),
+        })
+        .collect()
+}
+
+/// Every pod of one file, and what in it cannot be read.
+pub(crate) fn read(file: &Path) -> Vec<Result<Subject, Unreadable>> {
+    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let text = match read_text(file) {
+        Ok(text) => text,
+        Err(cause) => return vec![Err(Unreadable { place: name, cause: format!("cannot be read: {cause}") })],
+    };
+    let (documents, failure) = parse(&text);
+    let several = documents.len() > 1;
+    let failure = failure.map(|(line, cause)| Err(Unreadable { place: format!("{name}:{line}"), cause }));
+    let subjects = documents.into_iter().enumerate().flat_map(|(at, document)| {
+        let input = if several { format!("{name}#{}", at + 1) } else { name.clone() };
+        subjects(&input, document)
+    });
+    subjects.chain(failure).collect()
+}
+
+fn read_text(file: &Path) -> std::io::Result<String> {
+    if file != Path::new("-") {
+        return std::fs::read_to_string(file);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// All documents of a text; after a syntax error, those before it, the line and the cause.
+fn parse(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
+    if text.trim_start().starts_with(['{', '[']) { parse_json(text) } else { parse_yaml(text) }
+}
+
+fn parse_json(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
+    let mut documents = Vec::new();
+    for document in serde_json::Deserializer::from_str(text).into_iter() {
+        match document {
+            Ok(document) => documents.push(document),
+            Err(error) => return (documents, Some((error.line() as u64, format!("not JSON: {error}")))),
+        }
+    }
+    (documents, None)
+}
+
+fn parse_yaml(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
+    match serde_saphyr::from_multiple::<Value>(text) {
+        Ok(documents) if documents.iter().all(Value::is_null) => {
+            (Vec::new(), Some((1, "holds no object; expected a Pod, a Job or an AdmissionReview".to_owned())))
+        }
+        Ok(documents) => (documents.into_iter().filter(|document| !document.is_null()).collect(), None),
+        Err(error) => {
+            let line = error.location().map_or(1, |at| at.line());
+            let message = error.to_string();
+            let cause = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            (Vec::new(), Some((line, format!("neither JSON nor YAML: {cause}"))))
+        }
+    }
+}
+
+/// What one document holds.
+fn subjects(input: &str, mut document: Value) -> Vec<Result<Subject, Unreadable>> {
+    let unreadable = |cause: String| vec![Err(Unreadable { place: format!("{input}:1"), cause })];
+    let subject = |namespace: &Value, pod: Value| {
+        let namespace = namespace.as_str().unwrap_or("default").to_owned();
+        vec![Ok(Subject { input: input.to_owned(), namespace, pod })]
+    };
+    let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+    match kind.as_str() {
+        "Pod" => {
+            let namespace = document["metadata"]["namespace"].clone();
+            subject(&namespace, document)
+        }
+        "Job" => {
+            let namespace = document["metadata"]["namespace"].clone();
+            let template = document["spec"]["template"].take();
+            subject(&namespace, pod_of_template(template))
+        }
+        "AdmissionReview" => {
+            let mut request = document["request"].take();
+            match request["object"].take() {
+                Value::Null => unreadable("the AdmissionReview has no request.object".to_owned()),
+                object if object["kind"] != "Pod" => {
+                    unreadable(format!("the AdmissionReview is for a {}, not for a Pod", object["kind"]))
+                }
+                object => subject(&request["namespace"], object),
+            }
+        }
+        "List" | "PodList" => list_items(input, &mut document),
+        "" => unreadable("has no `kind`; expected a Pod, a Job or an AdmissionReview".to_owned()),
+        other => unreadable(format!("is a {other}; expected a Pod, a Job or an AdmissionReview")),
+    }
+}
+
+fn list_items(input: &str, list: &mut Value) -> Vec<Result<Subject, Unreadable>> {
+    let items = Vec::<Value>::deserialize(list["items"].take()).unwrap_or_default();
+    let numbered = items.into_iter().enumerate();
+    numbered.flat_map(|(at, item)| subjects(&format!("{input}.items[{at}]"), item)).collect()
+}
+
+/// The pod that the job controller would create from a template, as far as decisions go.
+fn pod_of_template(template: Value) -> Value {
+    let mut pod = json!({ "apiVersion": "v1", "kind": "Pod" });
+    if let (Some(pod), Value::Object(template)) = (pod.as_object_mut(), template) {
+        pod.extend(template);
+    }
+    pod
+}

@@ -1,0 +1,52 @@
+//! Shutdown as a value: the first signal drains, the second aborts.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Tells every task when to finish its work and end.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(CancellationToken);
+
+/// The signals that end the process.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Shutdown {
+    /// A shutdown that only [`Shutdown::begin`] triggers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to drain.
+    pub fn begin(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether draining has begun.
+    pub fn has_begun(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits until draining begins.
+    pub async fn begun(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+impl Signals {
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next signal and names it.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The decision over one pod: a pure function of the pod and the published state. No clock, no I/O, no lock.
+
+use headstart_externals::names::{DECISION_ANNOTATION, VERSION_LABEL};
+use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
+use json_patch::PatchOperation;
+use serde_json::{Value, json};
+
+use crate::edit::{self, Edit, place};
+use crate::placement;
+use crate::pod::{EPHEMERAL_RUNNER, OLDER_RUNNER, Pod, RUNNER_POD};
+use crate::reason::{Reason, Rule};
+use crate::rules::{complete, runner, step, workflow};
+use crate::volume::{self, Tree};
+
+/// What a decision depends on, besides the pod.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The namespace that the pod is created in.
+    pub namespace: &'a str,
+    /// How the tree may get into the pod, most wanted first.
+    pub kinds: &'a [MountKind],
+    /// What is offered; `None` while nothing was read.
+    pub state: Option<&'a PublishedState>,
+    /// A version to assume for every image, and for workflow pods that name none; for explanations only.
+    pub assumed: Option<&'a PublishedVersion>,
+}
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The shape that was recognised, if one was.
+    pub rule: Option<Rule>,
+    /// Why.
+    pub reason: Reason,
+    /// The version that the pod was given.
+    pub version: Option<String>,
+    /// The edits in order; empty if the pod stays as it is.
+    pub patch: Vec<PatchOperation>,
+}
+
+/// Why a rule leaves a pod alone.
+pub(crate) struct Refusal {
+    pub(crate) rule: Option<Rule>,
+    pub(crate) reason: Reason,
+}
+
+impl Refusal {
+    pub(crate) fn new(rule: Rule, reason: Reason) -> Self {
+        Self { rule: Some(rule), reason }
+    }
+
+    fn general(reason: Reason) -> Self {
+        Self { rule: None, reason }
+    }
+}
+
+/// What a rule wants done to a pod.
+pub(crate) struct Plan {
+    pub(crate) rule: Rule,
+    pub(crate) reason: Reason,
+    pub(crate) version: String,
+    pub(crate) edits: Vec<Edit>,
+}
+
+/// What rules need to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    state: &'a PublishedState,
+    kind: MountKind,
+    assumed: Option<&'a PublishedVersion>,
+}
+
+/// Decides over `pod` and, if it is rewritten, edits it in place.
+pub fn decide(pod: &mut Value, context: Context<'_>) -> Decision {
+    let unchanged = |rule, reason| Decision { rule, reason, version: None, patch: Vec::new() };
+    let Plan { rule, reason, version, edits } = match plan(Pod(pod), context) {
+        Ok(plan) => plan,
+        Err(Refusal { rule, reason }) => return unchanged(rule, reason),
+    };
+    match edit::apply(pod, edits) {
+        Ok(patch) => {
+            let reason = if patch.is_empty() { Reason::AlreadyDone } else { reason };
+            Decision { rule: Some(rule), reason, version: Some(version), patch }
+        }
+        // The rules looked first, so this is a bug; it must not break a job.
+        Err(_) => unchanged(Some(rule), Reason::Internal),
+    }
+}
+
+fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
+    if !pod.is_well_formed() {
+        return Err(Refusal::general(Reason::Unreadable));
+    }
+    let shape = shape_of(pod)?;
+    let state = context.state.ok_or(Refusal::new(shape, Reason::StateUnknown))?;
+    if let Some(carried) = volume::carried(pod, state) {
+        return Ok(complete::plan(pod, shape, carried));
+    }
+    let kind = context.kinds.iter().copied().find(|kind| state.allows(context.namespace, *kind));
+    let kind = kind.ok_or(Refusal::new(shape, Reason::KindRefused))?;
+    let mut plan = rewrite(pod, shape, Offer { state, kind, assumed: context.assumed })?;
+    plan.edits.extend(placement::restrict(pod, &state.node_selector));
+    let note = format!("{}/{}", plan.rule, plan.reason);
+    plan.edits.push(Edit::Set(place(["metadata", "labels", VERSION_LABEL]), json!(plan.version)));
+    plan.edits.push(Edit::Set(place(["metadata", "annotations", DECISION_ANNOTATION]), json!(note)));
+    Ok(plan)
+}
+
+/// Recognises the shape from labels, volumes and mounts, never from positions or counts.
+fn shape_of(pod: Pod<'_>) -> Result<Rule, Refusal> {
+    let rule = if pod.label(EPHEMERAL_RUNNER) == Some("True") {
+        runner::shape(pod)?
+    } else if pod.label(RUNNER_POD).is_some() {
+        workflow::shape(pod)?
+    } else if pod.label(OLDER_RUNNER).is_some() {
+        return Err(Refusal::new(Rule::Runner, Reason::OlderController));
+    } else if step::is_legacy(pod) {
+        return Err(Refusal::new(Rule::Step, Reason::StepLegacy));
+    } else {
+        return Err(Refusal::general(Reason::NotArc));
+    };
+    if pod.is_windows() { Err(Refusal::new(rule, Reason::Windows)) } else { Ok(rule) }
+}
+
+fn rewrite(pod: Pod<'_>, shape: Rule, offer: Offer<'_>) -> Result<Plan, Refusal> {
+    match shape {
+        Rule::RunnerLegacy => runner::make_lean(pod, offer),
+        Rule::WorkflowLegacy => workflow::legacy::mount(pod, offer),
+        Rule::WorkflowCurrent => workflow::current::mount(pod, offer),
+        Rule::RunnerDind => Err(Refusal::new(shape, Reason::Dind)),
+        Rule::Runner | Rule::Step => Err(Refusal::new(shape, Reason::ShapeUnknown)),
+    }
+}
+
+impl<'a> Offer<'a> {
+    /// The one tree that may stand for `image`.
+    pub(crate) fn tree_for_image(self, rule: Rule, image: &str) -> Result<Tree<'a>, Refusal> {
+        if let Some(version) = self.assumed {
+            return self.tree(rule, version);
+        }
+        let mut offered = self.state.offered_for(image);
+        match (offered.next(), offered.next()) {
+            (None, _) => Err(Refusal::new(rule, Reason::ImageUnknown)),
+            (Some(_), Some(_)) => Err(Refusal::new(rule, Reason::ImageAmbiguous)),
+            (Some(version), None) => self.tree(rule, version),
+        }
+    }
+
+    /// The tree that the pod's own label names.
+    pub(crate) fn tree_for_label(self, rule: Rule, label: Option<&str>) -> Result<Tree<'a>, Refusal> {
+        let version = match label {
+            Some(label) => self.state.named(label).ok_or(Refusal::new(rule, Reason::VersionNotOffered))?,
+            None => self.assumed.ok_or(Refusal::new(rule, Reason::VersionUnknown))?,
+        };
+        self.tree(rule, version)
+    }
+
+    fn tree(self, rule: Rule, version: &'a PublishedVersion) -> Result<Tree<'a>, Refusal> {
+        Tree::new(self.state, version, self.kind).ok_or(Refusal::new(rule, Reason::NoVolumeImage))
+    }
+}

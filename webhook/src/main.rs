@@ -1,0 +1,16 @@
+//! `headstart-webhook`: parse the flags, run.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use headstart_webhook::args::{Args, run};
+
+/// musl's own allocator is several times slower.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    args.log.init();
+    headstart_runtime::program::run(|shutdown| run(args, shutdown))
+}

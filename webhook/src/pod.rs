@@ -1,0 +1,150 @@
+//! Reading a pod as JSON: accessors over `serde_json::Value`, which keeps fields that no typed struct knows.
+
+use serde_json::Value;
+
+use crate::edit::Place;
+
+/// Label of runner pods of the scale-set controller; its value is `True`.
+pub(crate) const EPHEMERAL_RUNNER: &str = "actions-ephemeral-runner";
+
+/// Label that the container hooks put on workflow and step pods.
+pub(crate) const RUNNER_POD: &str = "runner-pod";
+
+/// Label of runner pods of the older controller.
+pub(crate) const OLDER_RUNNER: &str = "actions-runner";
+
+/// The lists of a pod's spec that hold containers.
+pub(crate) const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// A read-only look at a pod.
+#[derive(Clone, Copy)]
+pub(crate) struct Pod<'a>(pub(crate) &'a Value);
+
+/// A container with its place in the pod.
+#[derive(Clone, Copy)]
+pub(crate) struct Container<'a> {
+    pub(crate) list: &'static str,
+    pub(crate) index: usize,
+    pub(crate) value: &'a Value,
+}
+
+/// One mount of a container with its place there.
+#[derive(Clone, Copy)]
+pub(crate) struct Mount<'a> {
+    pub(crate) index: usize,
+    pub(crate) value: &'a Value,
+}
+
+impl<'a> Pod<'a> {
+    pub(crate) fn spec(self) -> &'a Value {
+        &self.0["spec"]
+    }
+
+    pub(crate) fn label(self, key: &str) -> Option<&'a str> {
+        self.0["metadata"]["labels"][key].as_str()
+    }
+
+    /// All containers of all lists.
+    pub(crate) fn containers(self) -> impl Iterator<Item = Container<'a>> {
+        CONTAINER_LISTS.into_iter().flat_map(move |list| self.list(list))
+    }
+
+    /// The containers of one list.
+    pub(crate) fn list(self, list: &'static str) -> impl Iterator<Item = Container<'a>> {
+        items(&self.spec()[list]).map(move |(index, value)| Container { list, index, value })
+    }
+
+    /// The volumes with their places.
+    pub(crate) fn volumes(self) -> impl Iterator<Item = (usize, &'a Value)> {
+        items(&self.spec()["volumes"])
+    }
+
+    pub(crate) fn volume(self, name: &str) -> Option<(usize, &'a Value)> {
+        self.volumes().find(|(_, volume)| volume["name"] == name)
+    }
+
+    pub(crate) fn is_windows(self) -> bool {
+        let spec = self.spec();
+        spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows"
+    }
+
+    /// Whether every part that the rules look at has the type that Kubernetes gives it.
+    pub(crate) fn is_well_formed(self) -> bool {
+        let maps = [&self.0["metadata"], &self.0["metadata"]["labels"], &self.0["metadata"]["annotations"]];
+        let lists = CONTAINER_LISTS.map(|list| &self.spec()[list]);
+        let affinity = &self.spec()["affinity"];
+        self.0.is_object()
+            && self.spec().is_object()
+            && maps.into_iter().all(is_map)
+            && lists.into_iter().chain([&self.spec()["volumes"]]).all(is_list_of_maps)
+            && self.containers().all(|container| is_list_of_maps(&container.value["volumeMounts"]))
+            && is_map(affinity)
+            && is_map(&affinity["nodeAffinity"])
+    }
+}
+
+impl<'a> Container<'a> {
+    pub(crate) fn name(self) -> &'a str {
+        self.value["name"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn image(self) -> &'a str {
+        self.value["image"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn mounts(self) -> impl Iterator<Item = Mount<'a>> {
+        items(&self.value["volumeMounts"]).map(|(index, value)| Mount { index, value })
+    }
+
+    /// The entry of an environment variable; the last one counts, as in the kubelet.
+    pub(crate) fn env(self, name: &str) -> Option<&'a Value> {
+        items(&self.value["env"]).map(|(_, entry)| entry).filter(|entry| entry["name"] == name).last()
+    }
+
+    /// The place of a part of this container.
+    pub(crate) fn place<const N: usize>(self, rest: [&str; N]) -> Place {
+        let head = ["spec".to_owned(), self.list.to_owned(), self.index.to_string()];
+        head.into_iter().chain(rest.into_iter().map(ToOwned::to_owned)).collect()
+    }
+}
+
+impl<'a> Mount<'a> {
+    pub(crate) fn volume(self) -> &'a str {
+        self.value["name"].as_str().unwrap_or_default()
+    }
+
+    /// The path inside the container, without a trailing slash.
+    pub(crate) fn path(self) -> &'a str {
+        trim(self.value["mountPath"].as_str().unwrap_or_default())
+    }
+
+    /// Whether the mount shows a part of its volume only.
+    pub(crate) fn is_partial(self) -> bool {
+        let set = |key: &str| self.value[key].as_str().is_some_and(|text| !text.is_empty());
+        set("subPath") || set("subPathExpr")
+    }
+}
+
+/// Whether one of two container paths is the other or lies below it.
+pub(crate) fn overlap(a: &str, b: &str) -> bool {
+    let below = |path: &str, base: &str| path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'));
+    a == b || below(a, b) || below(b, a) || a == "/" || b == "/"
+}
+
+/// A container path without trailing slashes, but for the root itself.
+pub(crate) fn trim(path: &str) -> &str {
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() && !path.is_empty() { "/" } else { trimmed }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    list.as_array().into_iter().flatten().enumerate()
+}
+
+fn is_map(value: &Value) -> bool {
+    value.is_null() || value.is_object()
+}
+
+fn is_list_of_maps(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(|items| items.iter().all(Value::is_object))
+}

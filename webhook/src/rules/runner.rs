@@ -1,0 +1,66 @@
+//! Runner pods: the tree takes the place of the image's externals, so that a legacy hook copies four files.
+
+use crate::decide::{Offer, Plan, Refusal};
+use crate::edit::{Edit, place};
+use crate::pod::{Container, Pod, overlap};
+use crate::reason::{Reason, Rule};
+use crate::volume::VOLUME;
+
+/// The variable that names the container hook.
+const HOOKS: &str = "ACTIONS_RUNNER_CONTAINER_HOOKS";
+
+/// The hook of the current generation in official images; it copies nothing in the runner.
+const CURRENT_HOOK: &str = "/home/runner/k8s-novolume/index.js";
+
+/// Last part of the work folder's path in every chart and template; the externals folder lies beside it.
+const WORK: &str = "/_work";
+
+/// Which kind of runner pod this is, if it is one that copies externals.
+pub(crate) fn shape(pod: Pod<'_>) -> Result<Rule, Refusal> {
+    let is_dind = |container: Container<'_>| container.name() == "init-dind-externals";
+    if pod.volume("dind-externals").is_some() || pod.list("initContainers").any(is_dind) {
+        return Ok(Rule::RunnerDind);
+    }
+    let runner = runner(pod).ok_or(Refusal::new(Rule::Runner, Reason::NoRunnerContainer))?;
+    let hooks = runner.env(HOOKS).ok_or(Refusal::new(Rule::Runner, Reason::NoHooks))?;
+    if hooks["value"] == CURRENT_HOOK {
+        return Err(Refusal::new(Rule::Runner, Reason::HooksCurrent));
+    }
+    Ok(Rule::RunnerLegacy)
+}
+
+/// Mounts the tree over the runner's externals.
+pub(crate) fn make_lean(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
+    let refuse = |reason| Refusal::new(Rule::RunnerLegacy, reason);
+    let runner = runner(pod).ok_or(refuse(Reason::NoRunnerContainer))?;
+    let tree = offer.tree_for_image(Rule::RunnerLegacy, runner.image())?;
+    let hook = runner.env(HOOKS).and_then(|entry| entry["value"].as_str());
+    if !hook.is_some_and(|hook| tree.version.hooks.legacy.iter().any(|legacy| legacy == hook)) {
+        return Err(refuse(Reason::HooksUnknown));
+    }
+    let externals = externals_path(runner).ok_or(refuse(Reason::WorkMountUnclear))?;
+    if runner.mounts().any(|mount| overlap(mount.path(), &externals)) {
+        return Err(refuse(Reason::PathTaken));
+    }
+    if pod.volume(VOLUME).is_some() {
+        return Err(refuse(Reason::NameTaken));
+    }
+    let edits = vec![
+        Edit::Append(place(["spec", "volumes"]), tree.volume(VOLUME)),
+        Edit::Append(runner.place(["volumeMounts"]), tree.mount(&externals)),
+    ];
+    Ok(Plan { rule: Rule::RunnerLegacy, reason: Reason::Lean, version: tree.version.name.to_string(), edits })
+}
+
+fn runner(pod: Pod<'_>) -> Option<Container<'_>> {
+    pod.list("containers").find(|container| container.name() == "runner")
+}
+
+/// Where the hook looks for externals: beside the work folder, wherever the runner is installed.
+fn externals_path(runner: Container<'_>) -> Option<String> {
+    let mut parents = runner.mounts().filter_map(|mount| mount.path().strip_suffix(WORK));
+    let (parent, None) = (parents.next()?, parents.next()) else { return None };
+    let plain = parent.split('/').all(|part| part != ".." && part != ".");
+    let absolute = parent.is_empty() || parent.starts_with('/');
+    (plain && absolute).then(|| format!("{parent}/externals"))
+}

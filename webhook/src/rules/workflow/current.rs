@@ -1,0 +1,121 @@
+//! Workflow pods of hooks from 0.8.0: an init container moves the image's externals into an emptyDir.
+
+use serde_json::{Value, json};
+
+use super::EXTERNALS;
+use crate::decide::{Offer, Plan, Refusal};
+use crate::edit::{Edit, place};
+use crate::pod::{Container, Pod};
+use crate::reason::{Reason, Rule};
+use crate::volume::read_only_everywhere;
+
+/// Name of the volume, and of the init container that fills it.
+const VOLUME: &str = "externals";
+const FS_INIT: &str = "fs-init";
+
+/// Where fs-init mounts the volume.
+const TARGET: &str = "/mnt/externals";
+
+/// Whether the pod has the emptyDir that these hooks make.
+pub(crate) fn has_volume(pod: Pod<'_>) -> bool {
+    pod.volume(VOLUME).is_some_and(|(_, volume)| volume["emptyDir"].is_object())
+        || pod.list("initContainers").any(|container| container.name() == FS_INIT)
+}
+
+/// The init container that these hooks make.
+pub(crate) fn fs_init(pod: Pod<'_>) -> Option<Container<'_>> {
+    pod.list("initContainers").find(|container| container.name() == FS_INIT)
+}
+
+/// Turns the volume into the tree and takes the move out of the script.
+pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
+    let refuse = |reason| Refusal::new(Rule::WorkflowCurrent, reason);
+    let fs_init = fs_init(pod).ok_or(refuse(Reason::InitReplaced))?;
+    let script = script_of(fs_init.value).and_then(without_move).ok_or(refuse(Reason::ScriptUnknown))?;
+    let (at, volume) = pod.volume(VOLUME).ok_or(refuse(Reason::ShapeUnknown))?;
+    if !volume["emptyDir"].is_object() {
+        return Err(refuse(Reason::ShapeUnknown));
+    }
+    if !pod.containers().all(mounts_as_the_hooks_do) {
+        return Err(refuse(Reason::ExternalsShared));
+    }
+    let tree = offer.tree_for_image(Rule::WorkflowCurrent, fs_init.image())?;
+    let mut edits = vec![Edit::Replace(place(["spec", "volumes", &at.to_string()]), tree.volume(VOLUME))];
+    edits.extend(read_only_everywhere(pod, VOLUME, &tree.read_only()));
+    edits.push(Edit::Replace(fs_init.place(["command", "2"]), json!(script)));
+    Ok(Plan { rule: Rule::WorkflowCurrent, reason: Reason::Mounted, version: tree.version.name.to_string(), edits })
+}
+
+/// Whether the container's mounts of the volume are those that the hooks make: whole, at `/__e`, and at the target
+/// in fs-init alone. Anything else may write there.
+fn mounts_as_the_hooks_do(container: Container<'_>) -> bool {
+    let expected = match (container.list, container.name()) {
+        ("initContainers", FS_INIT) => TARGET,
+        ("initContainers", _) => "",
+        _ => EXTERNALS,
+    };
+    container.mounts().filter(|mount| mount.volume() == VOLUME).all(|mount| {
+        mount.path() == expected && !mount.is_partial() && mount.value["mountPropagation"].as_str().is_none_or(|p| p == "None")
+    })
+}
+
+/// The script of a container that runs `sh -c <script>` and nothing else.
+fn script_of(container: &Value) -> Option<&str> {
+    let no_args = container["args"].as_array().is_none_or(Vec::is_empty);
+    match container["command"].as_array()?.as_slice() {
+        [shell, flag, script] if no_args && flag == "-c" && (shell == "sh" || shell == "bash") => script.as_str(),
+        _ => None,
+    }
+}
+
+/// The script without its one move of externals; `None` if a segment that names externals is not understood.
+fn without_move(script: &str) -> Option<String> {
+    let segments: Vec<&str> = script.split(" && ").map(str::trim).collect();
+    let (moves, others): (Vec<&str>, Vec<&str>) = segments.iter().partition(|segment| is_move(segment));
+    let understood = others.iter().all(|segment| !segment.contains("externals") || is_mkdir(segment));
+    match moves.len() {
+        1 if understood && others.is_empty() => Some("true".to_owned()),
+        1 if understood => Some(others.join(" && ")),
+        _ => None,
+    }
+}
+
+fn is_move(segment: &str) -> bool {
+    let words: Vec<&str> = segment.split_whitespace().collect();
+    let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
+    matches!(words, ["mv", "/home/runner/externals/*", target] if target.trim_end_matches('/') == TARGET)
+}
+
+fn is_mkdir(segment: &str) -> bool {
+    let words: Vec<&str> = segment.split_whitespace().collect();
+    matches!(words.as_slice(), ["mkdir", "-p", target] if target.trim_end_matches('/') == TARGET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_move_is_taken_out() {
+        let script = "mkdir -p /mnt/externals && mkdir -p /mnt/work && mv /home/runner/externals/* /mnt/externals/ && mkdir -p /mnt/work/a/b";
+        let expected = "mkdir -p /mnt/externals && mkdir -p /mnt/work && mkdir -p /mnt/work/a/b";
+        assert_eq!(without_move(script).as_deref(), Some(expected));
+        assert_eq!(without_move("sudo mv /home/runner/externals/* /mnt/externals").as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn scripts_that_are_not_understood_are_refused() {
+        for script in [
+            "",
+            "mkdir -p /mnt/externals",
+            "mv /home/runner/externals/* /mnt/externals && mv /home/runner/externals/* /mnt/externals",
+            "mv /opt/externals/* /mnt/externals",
+            "mv /home/runner/externals/* /elsewhere",
+            "mv /home/runner/externals/* /mnt/externals; rm -rf /mnt/externals/node16",
+            "mv /home/runner/externals/* /mnt/externals && chmod -R 777 /mnt/externals",
+            "mv /home/runner/externals/* /mnt/externals || true",
+        ] {
+            assert_eq!(without_move(script), None, "{script}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The HTTP side: one route per way to mount, bounded bodies, a deadline; every request that can be read is allowed.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::post;
+use headstart_externals::state::MountKind;
+use serde_json::Value;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::decide::{Context, Decision, decide};
+use crate::metrics::Metrics;
+use crate::published::Published;
+use crate::reason::Reason;
+use crate::review::{Answer, Request};
+
+/// Largest body in bytes; the API server sends objects of at most 3 MiB.
+const MAX_BODY: usize = 8 << 20;
+
+/// What every request needs.
+#[derive(Clone)]
+pub struct Webhook {
+    /// The newest published state.
+    pub published: Published,
+    /// What operators see.
+    pub metrics: Metrics,
+    /// Longest time for one request, body included; shorter than the API server's own time-out.
+    pub deadline: Duration,
+}
+
+/// How the tree may get into a pod, most wanted first, by route.
+const HOST_PATH: &[MountKind] = &[MountKind::HostPath];
+const IMAGE: &[MountKind] = &[MountKind::Image];
+const AUTO: &[MountKind] = &[MountKind::HostPath, MountKind::Image];
+
+/// The webhook's routes.
+pub fn routes(webhook: Webhook) -> Router {
+    let deadline = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, webhook.deadline);
+    let route = |kinds: &'static [MountKind]| {
+        post(move |State(webhook): State<Webhook>, body: Bytes| async move { webhook.review(&body, kinds) })
+    };
+    Router::new()
+        .route("/mutate/pods/hostpath", route(HOST_PATH))
+        .route("/mutate/pods/image", route(IMAGE))
+        .route("/mutate/pods/auto", route(AUTO))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(CatchPanicLayer::new())
+        .layer(deadline)
+        .with_state(webhook)
+}
+
+impl Webhook {
+    fn review(&self, body: &[u8], kinds: &[MountKind]) -> Response {
+        let begun = Instant::now();
+        self.metrics.in_flight.inc();
+        let response = match Request::parse(body) {
+            Ok(request) => self.answer(&request, kinds, begun),
+            Err(error) => {
+                self.metrics.unreadable();
+                tracing::warn!(%error, "not an AdmissionReview");
+                (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+            }
+        };
+        self.metrics.in_flight.dec();
+        response
+    }
+
+    fn answer(&self, request: &Request<'_>, kinds: &[MountKind], begun: Instant) -> Response {
+        let decision = self.decide(request, kinds);
+        let note = match decision.rule {
+            Some(rule) => format!("{rule}/{}", decision.reason),
+            None => decision.reason.to_string(),
+        };
+        tracing::debug!(
+            uid = %request.uid,
+            namespace = %request.namespace,
+            decision = %note,
+            version = decision.version.as_deref(),
+            operations = decision.patch.len(),
+            "decided"
+        );
+        let answer = Json(Answer::allow(&request.uid, &decision.patch, note)).into_response();
+        self.metrics.decided(&decision, begun.elapsed().as_secs_f64());
+        answer
+    }
+
+    fn decide(&self, request: &Request<'_>, kinds: &[MountKind]) -> Decision {
+        let unchanged = |reason| Decision { rule: None, reason, version: None, patch: Vec::new() };
+        let Some(object) = request.object.filter(|_| request.creates_pod()) else {
+            return unchanged(Reason::NotAPod);
+        };
+        let Ok(mut pod) = serde_json::from_str::<Value>(object.get()) else {
+            return unchanged(Reason::Unreadable);
+        };
+        let state = self.published.get();
+        let context = Context { namespace: &request.namespace, kinds, state: state.as_deref(), assumed: None };
+        decide(&mut pod, context)
+    }
+}
