@@ -1,1 +1,17 @@
-//! stub
+//! The node agent: keeps the wanted externals versions on disk, verified and reported.
+//!
+//! [`plan`] decides purely what to do, [`sync`] does it: a [`source`] is written into staging, checked, and published
+//! by one rename ([`install`], [`store`]). [`status`] tells the world.
+
+pub mod api;
+pub mod args;
+pub mod backoff;
+pub mod fault;
+pub mod install;
+pub mod metrics;
+pub mod plan;
+pub mod progress;
+pub mod source;
+pub mod status;
+pub mod store;
+pub mod sync;

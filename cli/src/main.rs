@@ -30,6 +30,8 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Explain(args) => explain::run(&args),
-        Command::Demo(args) => headstart_runtime::program::run(|shutdown| demo::run(args, shutdown)),
+        Command::Demo(args) => {
+            headstart_runtime::program::run(async |shutdown| demo::run(args, shutdown).await)
+        }
     }
 }

@@ -47,7 +47,10 @@ fn read_stat() -> Option<(f64, f64)> {
 
 impl Collector for ProcessCollector {
     fn desc(&self) -> Vec<&Desc> {
-        [&self.cpu_seconds, &self.resident_bytes, &self.open_files].into_iter().flat_map(Collector::desc).collect()
+        [&self.cpu_seconds, &self.resident_bytes, &self.open_files]
+            .into_iter()
+            .flat_map(Collector::desc)
+            .collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {

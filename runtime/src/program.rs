@@ -13,11 +13,7 @@ use crate::shutdown::{Shutdown, Signals};
 const BLOCKING_GRACE: Duration = Duration::from_millis(200);
 
 /// Runs `main` until it ends; the first signal begins the shutdown, a second one aborts.
-pub fn run<F, Fut>(main: F) -> ExitCode
-where
-    F: FnOnce(Shutdown) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
-{
+pub fn run(main: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> ExitCode {
     install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -43,11 +39,7 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn until_aborted<F, Fut>(main: F) -> anyhow::Result<()>
-where
-    F: FnOnce(Shutdown) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
-{
+async fn until_aborted(main: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let shutdown = Shutdown::new();
     let main = main(shutdown.clone());
@@ -79,7 +71,11 @@ impl Tasks {
     }
 
     /// Adds a task; it must end by itself soon after the shutdown begins.
-    pub fn add(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+    pub fn add(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
         self.tasks.push((name, Box::pin(task)));
     }
 

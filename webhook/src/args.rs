@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use headstart_runtime::admin::{self, Readiness};
+use headstart_runtime::admin;
 use headstart_runtime::log::LogArgs;
 use headstart_runtime::process::ProcessCollector;
 use headstart_runtime::program::Tasks;
@@ -56,8 +57,24 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// Runs the webhook until the shutdown.
-pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+/// A webhook that has its ports and is ready to run.
+pub struct Prepared {
+    /// Where AdmissionReviews are answered, over HTTPS.
+    pub https: SocketAddr,
+    /// Where probes and metrics are served, over HTTP.
+    pub admin: SocketAddr,
+    tasks: Tasks,
+}
+
+impl Prepared {
+    /// Runs until the shutdown.
+    pub async fn run(self) -> anyhow::Result<()> {
+        self.tasks.run().await
+    }
+}
+
+/// Reads configuration and certificate and takes the ports.
+pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::new()?))?;
     let published = Published::default();
@@ -70,29 +87,29 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let listener = bind(args.listen, "--listen").await?;
     let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
-    tracing::info!(
-        https = %listener.local_addr()?,
-        admin = %admin_listener.local_addr()?,
-        version = env!("CARGO_PKG_VERSION"),
-        "serving"
-    );
+    let (https, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
+    tracing::info!(%https, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let limits = ServerLimits {
         connections: args.max_connections,
         drain_delay: Duration::from_millis(args.drain_delay_ms),
         ..ServerLimits::default()
     };
-    let readiness = Readiness::not_yet("starting");
-    readiness.set_ready();
-    let admin = admin::routes(readiness, registry, shutdown.clone());
+    // Without a state no pod is changed, but a webhook that has started has one.
+    let admin_routes = admin::routes(Arc::new(|| Ok(())), registry, shutdown.clone());
+    let admin_server = Server::new(admin_listener, None, ServerLimits { connections: 64, ..limits });
     let mut tasks = Tasks::new(shutdown.clone());
-    tasks.add("webhook server", Server::new(listener, Some(tls), limits).serve(routes(webhook), shutdown.clone()));
-    let admin_server = Server::new(admin_listener, None, ServerLimits { drain_delay: limits.drain_delay, ..ServerLimits::default() });
-    tasks.add("admin server", admin_server.serve(admin, shutdown.clone()));
+    tasks.add(
+        "webhook server",
+        Server::new(listener, Some(tls), limits).serve(routes(webhook), shutdown.clone()),
+    );
+    tasks.add("admin server", admin_server.serve(admin_routes, shutdown.clone()));
     tasks.add("certificate reload", reloader.run(shutdown.clone()));
     tasks.add("configuration reload", state.run(shutdown));
-    tasks.run().await
+    Ok(Prepared { https, admin, tasks })
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}; choose another {flag}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address}; choose another {flag}"))
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use headstart_webhook::args::{Args, run};
+use headstart_webhook::args::{Args, prepare};
 
 /// musl's own allocator is several times slower.
 #[global_allocator]
@@ -12,5 +12,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args = Args::parse();
     args.log.init();
-    headstart_runtime::program::run(|shutdown| run(args, shutdown))
+    headstart_runtime::program::run(async |shutdown| prepare(args, shutdown).await?.run().await)
 }

@@ -18,13 +18,19 @@ impl Metrics {
     /// Registers all of them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let decisions = IntCounterVec::new(
-            Opts::new("headstart_webhook_decisions_total", "Admission decisions by rule, decision and reason"),
+            Opts::new(
+                "headstart_webhook_decisions_total",
+                "Admission decisions by rule, decision and reason",
+            ),
             &["rule", "decision", "reason"],
         )?;
         let buckets = vec![50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1.0];
         let duration = Histogram::with_opts(
-            HistogramOpts::new("headstart_webhook_decision_duration_seconds", "Time to read, decide and answer")
-                .buckets(buckets),
+            HistogramOpts::new(
+                "headstart_webhook_decision_duration_seconds",
+                "Time to read, decide and answer",
+            )
+            .buckets(buckets),
         )?;
         let unreadable = IntCounter::new(
             "headstart_webhook_unreadable_requests_total",

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::edit::{Edit, Place};
 use crate::pod::Pod;
 
-const REQUIRED: [&str; 4] = ["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
+const REQUIRED: [&str; 4] =
+    ["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
 
 /// The edits that add the expressions; none if the pod is pinned to a node, where nothing is chosen any more.
 pub(crate) fn restrict(pod: Pod<'_>, selector: &BTreeMap<String, String>) -> Vec<Edit> {
@@ -41,13 +42,16 @@ fn at(rest: &[&str]) -> Place {
 
 fn expressions(selector: &BTreeMap<String, String>) -> Vec<Value> {
     let healthy = json!({ "key": CACHE_LABEL, "operator": "NotIn", "values": [UNSERVICEABLE] });
-    let selected = selector.iter().map(|(key, value)| json!({ "key": key, "operator": "In", "values": [value] }));
+    let selected =
+        selector.iter().map(|(key, value)| json!({ "key": key, "operator": "In", "values": [value] }));
     std::iter::once(healthy).chain(selected).collect()
 }
 
 /// An empty term selects no node at all; an expression in it would make it select nearly all.
 fn selects_something(term: &Value) -> bool {
-    ["matchExpressions", "matchFields"].iter().any(|key| term[key].as_array().is_some_and(|list| !list.is_empty()))
+    ["matchExpressions", "matchFields"]
+        .iter()
+        .any(|key| term[key].as_array().is_some_and(|list| !list.is_empty()))
 }
 
 #[cfg(test)]
@@ -70,7 +74,10 @@ mod tests {
     fn a_pod_without_affinity_gets_one_term() {
         let pod = restricted(json!({}));
         assert_eq!(terms(&pod)[0]["matchExpressions"][0]["values"], json!(["unserviceable"]));
-        assert_eq!(terms(&pod)[0]["matchExpressions"][1], json!({"key": "pool", "operator": "In", "values": ["runners"]}));
+        assert_eq!(
+            terms(&pod)[0]["matchExpressions"][1],
+            json!({"key": "pool", "operator": "In", "values": ["runners"]})
+        );
     }
 
     #[test]

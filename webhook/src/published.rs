@@ -70,7 +70,8 @@ impl ImmediateState {
     }
 
     fn take(&mut self, text: String) -> anyhow::Result<()> {
-        let config = Config::parse(&text).with_context(|| format!("bad configuration {}", self.path.display()))?;
+        let config =
+            Config::parse(&text).with_context(|| format!("bad configuration {}", self.path.display()))?;
         self.published.set(PublishedState::immediate(&config));
         self.seen = text;
         Ok(())

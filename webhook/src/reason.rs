@@ -116,56 +116,78 @@ impl Reason {
     /// Code and meaning, side by side so that neither is forgotten.
     const fn describe(self) -> (&'static str, &'static str) {
         match self {
-            Self::Lean => ("lean", "the runner's externals are the cached tree; the hook copies a few files of it"),
+            Self::Lean => {
+                ("lean", "the runner's externals are the cached tree; the hook copies a few files of it")
+            }
             Self::Mounted => ("mounted", "the cached tree is mounted; nothing is copied"),
             Self::Completed => ("completed", "containers that were added later got the same mounts"),
             Self::AlreadyDone => ("already-done", "the pod carries the cache already"),
             Self::NotArc => ("not-arc", "the pod has no label of Actions Runner Controller"),
             Self::NotAPod => ("not-a-pod", "the request does not create a pod"),
-            Self::Unreadable => ("unreadable", "a part of the pod has an unexpected type; the API server will refuse it"),
+            Self::Unreadable => {
+                ("unreadable", "a part of the pod has an unexpected type; the API server will refuse it")
+            }
             Self::StateUnknown => ("state-unknown", "no published state has been read yet"),
-            Self::KindRefused => {
-                ("kind-refused", "this kind of volume is not known to work in this namespace; see its policies")
-            }
-            Self::NoVolumeImage => {
-                ("no-volume-image", "the version has no externals image; set `volumeImage` in the configuration")
-            }
+            Self::KindRefused => (
+                "kind-refused",
+                "this kind of volume is not known to work in this namespace; see its policies",
+            ),
+            Self::NoVolumeImage => (
+                "no-volume-image",
+                "the version has no externals image; set `volumeImage` in the configuration",
+            ),
             Self::Windows => ("windows", "Windows pods have other paths and no container hooks"),
-            Self::OlderController => ("older-controller", "runners of the older controller are not rewritten"),
+            Self::OlderController => {
+                ("older-controller", "runners of the older controller are not rewritten")
+            }
             Self::Dind => ("dind", "runners with Docker in Docker are not rewritten"),
             Self::NoRunnerContainer => ("no-runner-container", "there is no container named runner"),
             Self::NoHooks => ("no-hooks", "the runner uses no container hooks, so nothing is copied"),
-            Self::HooksCurrent => {
-                ("hooks-current", "these hooks copy nothing in the runner; its workflow pods are rewritten instead")
+            Self::HooksCurrent => (
+                "hooks-current",
+                "these hooks copy nothing in the runner; its workflow pods are rewritten instead",
+            ),
+            Self::HooksUnknown => (
+                "hooks-unknown",
+                "the profile does not list this hook path; add it under `hooks.legacy` if it copies",
+            ),
+            Self::ImageUnknown => {
+                ("image-unknown", "no offered version stands for this image; see the profile's `images`")
             }
-            Self::HooksUnknown => {
-                ("hooks-unknown", "the profile does not list this hook path; add it under `hooks.legacy` if it copies")
-            }
-            Self::ImageUnknown => ("image-unknown", "no offered version stands for this image; see the profile's `images`"),
             Self::ImageAmbiguous => {
                 ("image-ambiguous", "several profiles stand for this image; make their `images` differ")
             }
             Self::WorkMountUnclear => {
                 ("work-mount-unclear", "the runner needs exactly one mount whose path ends in /_work")
             }
-            Self::PathTaken => ("path-taken", "a mount of the pod's own lies at, above or below the externals path"),
+            Self::PathTaken => {
+                ("path-taken", "a mount of the pod's own lies at, above or below the externals path")
+            }
             Self::NameTaken => ("name-taken", "a volume of the pod's own is named headstart-externals"),
-            Self::VersionUnknown => {
-                ("version-unknown", "the pod does not name a version, so its runner has paid for a full copy already")
-            }
-            Self::VersionNotOffered => {
-                ("version-not-offered", "the pod's version label names no version that is offered or retiring")
-            }
+            Self::VersionUnknown => (
+                "version-unknown",
+                "the pod does not name a version, so its runner has paid for a full copy already",
+            ),
+            Self::VersionNotOffered => (
+                "version-not-offered",
+                "the pod's version label names no version that is offered or retiring",
+            ),
             Self::StepLegacy => ("step-legacy", "a container step: it mounts no externals"),
             Self::StepPlain => ("step-plain", "a container step: its externals stay empty"),
-            Self::StepToolCopy => ("step-tool-copy", "a container step that runs tools from its own externals volume"),
-            Self::InitReplaced => {
-                ("init-replaced", "a hook template replaced fs-init, so the content of externals is the template's")
+            Self::StepToolCopy => {
+                ("step-tool-copy", "a container step that runs tools from its own externals volume")
             }
-            Self::ScriptUnknown => ("script-unknown", "the script of fs-init is not one that the hooks write"),
-            Self::ExternalsShared => {
-                ("externals-shared", "a container mounts externals in a way that may write to it; see your hook template")
+            Self::InitReplaced => (
+                "init-replaced",
+                "a hook template replaced fs-init, so the content of externals is the template's",
+            ),
+            Self::ScriptUnknown => {
+                ("script-unknown", "the script of fs-init is not one that the hooks write")
             }
+            Self::ExternalsShared => (
+                "externals-shared",
+                "a container mounts externals in a way that may write to it; see your hook template",
+            ),
             Self::ShapeUnknown => ("shape-unknown", "the workflow pod has no known shape"),
             Self::Internal => ("internal", "the edit could not be made; please report this with the pod"),
         }

@@ -98,7 +98,8 @@ impl Webhook {
             return unchanged(Reason::Unreadable);
         };
         let state = self.published.get();
-        let context = Context { namespace: &request.namespace, kinds, state: state.as_deref(), assumed: None };
+        let context =
+            Context { namespace: &request.namespace, kinds, state: state.as_deref(), assumed: None };
         decide(&mut pod, context)
     }
 }

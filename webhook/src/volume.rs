@@ -24,7 +24,11 @@ pub(crate) struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     /// `None` where the version has no image and one is asked for.
-    pub(crate) fn new(state: &'a PublishedState, version: &'a PublishedVersion, kind: MountKind) -> Option<Self> {
+    pub(crate) fn new(
+        state: &'a PublishedState,
+        version: &'a PublishedVersion,
+        kind: MountKind,
+    ) -> Option<Self> {
         let possible = kind == MountKind::HostPath || version.volume_image.is_some();
         possible.then_some(Self { version, kind, host_root: &state.host_root })
     }
@@ -74,7 +78,8 @@ pub(crate) fn mount(volume: &str, path: &str, read_only: &[Field]) -> Value {
 
 /// The edits that give every mount of `volume`, in every container, the fields that it must have.
 pub(crate) fn read_only_everywhere(pod: Pod<'_>, volume: &str, read_only: &[Field]) -> Vec<Edit> {
-    let mounts = pod.containers().flat_map(|container| container.mounts().map(move |mount| (container, mount)));
+    let mounts =
+        pod.containers().flat_map(|container| container.mounts().map(move |mount| (container, mount)));
     mounts
         .filter(|(_, mount)| mount.volume() == volume)
         .flat_map(|(container, mount)| {

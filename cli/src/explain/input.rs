@@ -26,7 +26,10 @@ pub(crate) struct Unreadable {
 
 /// The files that `inputs` stand for: folders become the JSON and YAML files below them, sorted.
 pub(crate) fn files(inputs: &[PathBuf]) -> Vec<PathBuf> {
-    inputs.iter().flat_map(|input| if input.is_dir() { files_below(input) } else { vec![input.clone()] }).collect()
+    inputs
+        .iter()
+        .flat_map(|input| if input.is_dir() { files_below(input) } else { vec![input.clone()] })
+        .collect()
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -51,7 +54,9 @@ pub(crate) fn read(file: &Path) -> Vec<Result<Subject, Unreadable>> {
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let text = match read_text(file) {
         Ok(text) => text,
-        Err(cause) => return vec![Err(Unreadable { place: name, cause: format!("cannot be read: {cause}") })],
+        Err(cause) => {
+            return vec![Err(Unreadable { place: name, cause: format!("cannot be read: {cause}") })];
+        }
     };
     let (documents, failure) = parse(&text);
     let several = documents.len() > 1;

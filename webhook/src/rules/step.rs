@@ -6,7 +6,8 @@ use crate::pod::Pod;
 
 /// Whether this is the pod of a legacy step: a Job's pod without labels, with the runner's work claim.
 pub(crate) fn is_legacy(pod: Pod<'_>) -> bool {
-    let claims = |name: &str| pod.volume(name).is_some_and(|(_, volume)| !volume["persistentVolumeClaim"].is_null());
+    let claims =
+        |name: &str| pod.volume(name).is_some_and(|(_, volume)| !volume["persistentVolumeClaim"].is_null());
     pod.list("containers").any(|container| {
         container.mounts().any(|mount| {
             mount.path() == "/github/workflow"

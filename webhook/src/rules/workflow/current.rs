@@ -43,7 +43,12 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     let mut edits = vec![Edit::Replace(place(["spec", "volumes", &at.to_string()]), tree.volume(VOLUME))];
     edits.extend(read_only_everywhere(pod, VOLUME, &tree.read_only()));
     edits.push(Edit::Replace(fs_init.place(["command", "2"]), json!(script)));
-    Ok(Plan { rule: Rule::WorkflowCurrent, reason: Reason::Mounted, version: tree.version.name.to_string(), edits })
+    Ok(Plan {
+        rule: Rule::WorkflowCurrent,
+        reason: Reason::Mounted,
+        version: tree.version.name.to_string(),
+        edits,
+    })
 }
 
 /// Whether the container's mounts of the volume are those that the hooks make: whole, at `/__e`, and at the target
@@ -55,7 +60,9 @@ fn mounts_as_the_hooks_do(container: Container<'_>) -> bool {
         _ => EXTERNALS,
     };
     container.mounts().filter(|mount| mount.volume() == VOLUME).all(|mount| {
-        mount.path() == expected && !mount.is_partial() && mount.value["mountPropagation"].as_str().is_none_or(|p| p == "None")
+        mount.path() == expected
+            && !mount.is_partial()
+            && mount.value["mountPropagation"].as_str().is_none_or(|p| p == "None")
     })
 }
 
@@ -63,7 +70,9 @@ fn mounts_as_the_hooks_do(container: Container<'_>) -> bool {
 fn script_of(container: &Value) -> Option<&str> {
     let no_args = container["args"].as_array().is_none_or(Vec::is_empty);
     match container["command"].as_array()?.as_slice() {
-        [shell, flag, script] if no_args && flag == "-c" && (shell == "sh" || shell == "bash") => script.as_str(),
+        [shell, flag, script] if no_args && flag == "-c" && (shell == "sh" || shell == "bash") => {
+            script.as_str()
+        }
         _ => None,
     }
 }

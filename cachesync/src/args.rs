@@ -1,0 +1,132 @@
+//! The agent's flags, and its start from them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use headstart_externals::arch::Arch;
+use headstart_runtime::admin;
+use headstart_runtime::log::LogArgs;
+use headstart_runtime::process::ProcessCollector;
+use headstart_runtime::program::Tasks;
+use headstart_runtime::server::{Server, ServerLimits};
+use headstart_runtime::shutdown::Shutdown;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+
+use crate::api;
+use crate::install::CanaryRoot;
+use crate::metrics::Metrics;
+use crate::progress::OnStep;
+use crate::source::Fetcher;
+use crate::status::StatusBoard;
+use crate::sync::{Agent, Options};
+
+/// Keeps the runner's externals on a node: populated, verified and reported.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "headstart-cachesync", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What the program can do.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Keep the configured versions below a root folder
+    Run(RunArgs),
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Root folder of the cache on this node; created if it is not there
+    #[arg(long, env = "HEADSTART_ROOT", value_name = "DIR")]
+    pub root: PathBuf,
+
+    /// Configuration file; reloaded when its content changes
+    #[arg(long, env = "HEADSTART_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Where the exec canary sees the root, such as a second, read-only mount of it; by default the root itself
+    #[arg(long, env = "HEADSTART_CANARY_ROOT", value_name = "DIR")]
+    pub canary_root: Option<PathBuf>,
+
+    /// Name of this node in status and reports; by default the host name
+    #[arg(long, env = "HEADSTART_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+
+    /// Address of the HTTP port with /v1/status, /livez, /readyz and /metrics
+    #[arg(long, env = "HEADSTART_ADMIN_LISTEN", default_value = "127.0.0.1:8081")]
+    pub admin_listen: SocketAddr,
+
+    /// Work without Kubernetes: nothing is reported but the status
+    #[arg(long, env = "HEADSTART_STANDALONE", required = true)]
+    pub standalone: bool,
+}
+
+/// An agent that has its port and is ready to run.
+pub struct Prepared {
+    /// Where the status is served.
+    pub address: SocketAddr,
+    tasks: Tasks,
+}
+
+impl Prepared {
+    /// Runs until the shutdown.
+    pub async fn run(self) -> anyhow::Result<()> {
+        self.tasks.run().await
+    }
+}
+
+/// Checks the configuration and takes the port; `on_step` is called at every step of an install.
+pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow::Result<Prepared> {
+    let RunArgs { root, config, canary_root, node_name, admin_listen, standalone: _ } = args;
+    let arch = Arch::host().context("this architecture is not supported; use amd64 or arm64")?;
+    check_config(&config)?;
+    let node = node_name.unwrap_or_else(host_name);
+    let board = StatusBoard::new(node, arch, root.display().to_string());
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::new()?))?;
+    let metrics = Metrics::new(&registry, board.clone())?;
+    let fetcher = Fetcher::new(Handle::current()).context("failed to set up HTTPS")?;
+    let canary_root = CanaryRoot(canary_root.unwrap_or_else(|| root.clone()));
+    let options = Options { root, config, canary_root, arch, on_step };
+    let agent = Agent::new(options, board.clone(), metrics, fetcher);
+
+    let listener = TcpListener::bind(admin_listen)
+        .await
+        .with_context(|| format!("failed to listen on {admin_listen}; choose another --admin-listen"))?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "status on http://{address}/v1/status");
+    let ready = board.clone();
+    let admin = admin::routes(Arc::new(move || ready.readiness()), registry, shutdown.clone());
+    let routes = admin.merge(api::routes(board));
+    let mut tasks = Tasks::new(shutdown.clone());
+    tasks.add(
+        "status server",
+        Server::new(listener, None, ServerLimits::default()).serve(routes, shutdown.clone()),
+    );
+    tasks.add("cache", agent.run(shutdown));
+    Ok(Prepared { address, tasks })
+}
+
+/// A bad configuration at start is an error; one that turns bad later is only reported.
+fn check_config(path: &std::path::Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("failed to read the configuration {}; give an existing file with --config", path.display())
+    })?;
+    let config = headstart_externals::config::Config::parse(&text);
+    config.map(|_| ()).with_context(|| format!("bad configuration {}", path.display()))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,57 @@
+//! A failed step of the agent: reason code for programs, message for people.
+
+use std::io;
+use std::path::Path;
+
+use headstart_externals::fault::FaultReason;
+use serde::Serialize;
+
+/// What went wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Fault {
+    /// The reason code.
+    pub reason: FaultReason,
+    /// The path or address, and the cause.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// The result of a step.
+pub type Outcome<T> = Result<T, Fault>;
+
+impl Fault {
+    /// A fault with its message.
+    pub fn new(reason: FaultReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), remedy: reason.remedy() }
+    }
+
+    /// An error of the operating system while doing `what` to `path`; some errors have reasons of their own.
+    pub fn io(what: &str, path: &Path, error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FaultReason::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem => FaultReason::RootNotWritable,
+            _ => FaultReason::Io,
+        };
+        Self::new(reason, format!("failed to {what} {}: {error}", path.display()))
+    }
+}
+
+/// Gives errors of the operating system their path.
+pub trait IoContext<T> {
+    /// Names what was done to which path.
+    fn doing(self, what: &str, path: impl AsRef<Path>) -> Outcome<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn doing(self, what: &str, path: impl AsRef<Path>) -> Outcome<T> {
+        self.map_err(|error| Fault::io(what, path.as_ref(), &error))
+    }
+}
+
+impl<T> IoContext<T> for Result<T, rustix::io::Errno> {
+    fn doing(self, what: &str, path: impl AsRef<Path>) -> Outcome<T> {
+        self.map_err(|errno| Fault::io(what, path.as_ref(), &errno.into()))
+    }
+}

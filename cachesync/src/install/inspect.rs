@@ -1,0 +1,92 @@
+//! Looking at a tree as it lies on disk: every file read and hashed, everything that must not be there refused.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use headstart_externals::fault::FaultReason;
+use headstart_externals::manifest::{FileRecord, MODE_EXECUTABLE, MODE_PLAIN};
+use headstart_externals::relpath::RelPath;
+use headstart_externals::version::hex;
+use sha2::{Digest, Sha256};
+
+use crate::fault::{Fault, IoContext, Outcome};
+
+/// Permission bits, setuid and the like included.
+const MODE_BITS: u32 = 0o7777;
+
+/// Everything in the tree at `root`, by path below it.
+pub fn inspect(root: &Path) -> Outcome<BTreeMap<RelPath, FileRecord>> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+        let entry = entry.map_err(|error| wrong(root, &error.to_string()))?;
+        let path = entry.path();
+        let metadata = fs::symlink_metadata(path).doing("look at", path)?;
+        check_owner(path, &metadata)?;
+        if metadata.is_dir() {
+            check_mode(path, &metadata, &[MODE_EXECUTABLE])?;
+            continue;
+        }
+        let below =
+            path.strip_prefix(root).ok().and_then(Path::to_str).and_then(|path| RelPath::new(path).ok());
+        let below = below.ok_or_else(|| wrong(path, "has a name that cannot be kept"))?;
+        let record = record(path, &below, &metadata)?;
+        found.insert(below, record);
+    }
+    Ok(found)
+}
+
+fn record(path: &Path, below: &RelPath, metadata: &Metadata) -> Outcome<FileRecord> {
+    if metadata.is_symlink() {
+        let target = fs::read_link(path).doing("read", path)?;
+        let target = target.to_str().filter(|target| below.resolve_link(target).is_some());
+        let target = target.ok_or_else(|| wrong(path, "is a link that leaves the tree"))?;
+        return Ok(FileRecord::Link { target: target.to_owned() });
+    }
+    if !metadata.is_file() {
+        return Err(wrong(path, "is neither a file, a folder nor a link"));
+    }
+    check_mode(path, metadata, &[MODE_EXECUTABLE, MODE_PLAIN])?;
+    let executable = metadata.permissions().mode() & MODE_BITS == MODE_EXECUTABLE;
+    let (size, sha256) = hash(path)?;
+    Ok(FileRecord::File { size, executable, sha256 })
+}
+
+fn check_mode(path: &Path, metadata: &Metadata, allowed: &[u32]) -> Outcome<()> {
+    let mode = metadata.permissions().mode() & MODE_BITS;
+    if allowed.contains(&mode) { Ok(()) } else { Err(wrong(path, &format!("has mode {mode:04o}"))) }
+}
+
+fn check_owner(path: &Path, metadata: &Metadata) -> Outcome<()> {
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() == own {
+        Ok(())
+    } else {
+        Err(wrong(path, &format!("belongs to user {}", metadata.uid())))
+    }
+}
+
+/// Size and sha256 of a file's content.
+fn hash(path: &Path) -> Outcome<(u64, String)> {
+    let mut file = File::open(path).doing("open", path)?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 256 << 10];
+    let mut size = 0;
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok((size, hex(&hasher.finalize()))),
+            Ok(length) => {
+                hasher.update(&chunk[..length]);
+                size += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Fault::io("read", path, &error)),
+        }
+    }
+}
+
+fn wrong(path: &Path, what: &str) -> Fault {
+    Fault::new(FaultReason::CheckFailed, format!("{} {what}", path.display()))
+}

@@ -1,0 +1,182 @@
+//! One install: source into staging, checks, manifest, sync, one rename. A crash anywhere leaves the root as it was.
+
+mod canary;
+mod farm;
+mod inspect;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use headstart_externals::arch::Arch;
+use headstart_externals::config::{Limits, Profile, Revision};
+use headstart_externals::fault::FaultReason;
+use headstart_externals::layout::VersionDir;
+use headstart_externals::manifest::{FileRecord, Manifest};
+use headstart_externals::relpath::RelPath;
+use headstart_externals::selection::{NODE, Selection};
+
+use crate::fault::{Fault, IoContext, Outcome};
+use crate::progress::{Progress, Step};
+use crate::source::{self, Fetcher, Intake};
+use crate::store::{Staging, Store, sync_folder};
+
+pub use canary::Canary;
+pub use inspect::inspect;
+pub use writer::TreeWriter;
+pub(crate) use writer::set_folder_mode;
+
+/// What to install, and within which bounds.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// The recipe.
+    pub profile: &'a Profile,
+    /// The revision with its source.
+    pub revision: &'a Revision,
+    /// Bounds of the source.
+    pub limits: Limits,
+    /// The architecture to install for.
+    pub arch: Arch,
+}
+
+/// What an install left on disk.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The manifest of the version.
+    pub manifest: Manifest,
+    /// By entry, what its Node.js said to the canary.
+    pub canary: BTreeMap<String, Canary>,
+}
+
+/// Where the canary sees the root: the root itself, or a second, read-only mount of it, as pods have it.
+#[derive(Clone, Debug)]
+pub struct CanaryRoot(pub PathBuf);
+
+/// Installs one version. On a fault nothing is published and staging is empty again.
+pub fn install(
+    store: &Store,
+    job: Job<'_>,
+    fetcher: &Fetcher,
+    canary_root: &CanaryRoot,
+    progress: &Progress,
+) -> Outcome<Installed> {
+    let staging = store.staging()?;
+    progress.reached(Step::StagingCreated);
+    let written = write_tree(&staging, job, fetcher, progress)?;
+    progress.reached(Step::TreeWritten);
+    let dir = staging.dir();
+    farm::write(&dir, &written)?;
+    progress.reached(Step::FarmWritten);
+    let manifest = check(&dir, job, written)?;
+    progress.reached(Step::TreeChecked);
+    let canary = run_canary(store, &dir, &manifest, canary_root)?;
+    progress.reached(Step::CanaryPassed);
+    write_manifest(&dir, &manifest)?;
+    progress.reached(Step::ManifestWritten);
+    sync(&dir)?;
+    progress.reached(Step::Synced);
+    store.publish(staging, &job.revision.version, progress)?;
+    Ok(Installed { manifest, canary })
+}
+
+/// Checks a version that is on disk already, as thoroughly as a new one.
+pub fn verify(store: &Store, manifest: Manifest, canary_root: &CanaryRoot) -> Outcome<Installed> {
+    let dir = store.root().version(&manifest.version);
+    let found = inspect(&dir.tree())?;
+    if found != manifest.files {
+        return Err(Fault::new(FaultReason::CheckFailed, difference(&manifest.files, &found)));
+    }
+    farm::check(&dir, &manifest)?;
+    let canary = run_canary(store, &dir, &manifest, canary_root)?;
+    Ok(Installed { manifest, canary })
+}
+
+type Files = BTreeMap<RelPath, FileRecord>;
+
+fn write_tree(staging: &Staging, job: Job<'_>, fetcher: &Fetcher, progress: &Progress) -> Outcome<Files> {
+    let intake = Intake::new(&job.profile.selection, job.arch, job.limits);
+    let mut writer = TreeWriter::create(&staging.dir().tree(), progress.clone())?;
+    let fetched = source::fetch(&job.revision.source, job.arch, staging, job.limits, fetcher, progress)?;
+    progress.reached(Step::SourceFetched);
+    source::unpack(&fetched, intake, &mut writer)?;
+    Ok(writer.finish())
+}
+
+/// What is on disk must be what was read, and all of what the recipe asks for.
+fn check(dir: &VersionDir, job: Job<'_>, written: Files) -> Outcome<Manifest> {
+    let found = inspect(&dir.tree())?;
+    if found != written {
+        return Err(Fault::new(FaultReason::CheckFailed, difference(&written, &found)));
+    }
+    check_complete(&job.profile.selection, job.arch, &found)?;
+    Ok(Manifest::new(job.revision.version.clone(), job.arch, found))
+}
+
+fn check_complete(selection: &Selection, arch: Arch, files: &Files) -> Outcome<()> {
+    let missing = |path: &str| Fault::new(FaultReason::MissingFile, format!("the source has no {path}"));
+    for path in selection.required(arch) {
+        let present = files.contains_key(&path) || files.keys().any(|file| file.below(&path).is_some());
+        if !present {
+            return Err(missing(path.as_str()));
+        }
+    }
+    let entries = files.keys().map(RelPath::entry).filter(|entry| entry.starts_with("node"));
+    for entry in entries.collect::<std::collections::BTreeSet<_>>() {
+        let node = format!("{entry}/{NODE}");
+        match files.get(node.as_str()) {
+            Some(FileRecord::File { executable: true, .. }) => {}
+            Some(_) => {
+                let message = format!("{node} of the source is not an executable file");
+                return Err(Fault::new(FaultReason::MissingFile, message));
+            }
+            None => return Err(missing(&node)),
+        }
+    }
+    if files.is_empty() { Err(missing("entry that the profile keeps")) } else { Ok(()) }
+}
+
+/// The first path at which two trees differ, in words.
+fn difference(expected: &Files, found: &Files) -> String {
+    let differs = |path: &&RelPath| expected.get(*path) != found.get(*path);
+    let path = expected.keys().chain(found.keys()).find(differs);
+    match path {
+        Some(path) if !found.contains_key(path) => format!("{path} is missing"),
+        Some(path) if !expected.contains_key(path) => format!("{path} does not belong there"),
+        Some(path) => format!("{path} has other content, mode or size than it should"),
+        None => "the trees are equal".to_owned(),
+    }
+}
+
+fn run_canary(
+    store: &Store,
+    dir: &VersionDir,
+    manifest: &Manifest,
+    root: &CanaryRoot,
+) -> Outcome<BTreeMap<String, Canary>> {
+    let below = dir.path().strip_prefix(store.root().path()).unwrap_or_else(|_| Path::new(""));
+    let tree = VersionDir::new(root.0.join(below)).tree();
+    let run = |node: RelPath| Ok((node.entry().to_owned(), canary::run(&tree.join(&node), manifest.arch)?));
+    manifest.nodes().filter(|node| manifest.files.contains_key(node)).map(run).collect()
+}
+
+fn write_manifest(dir: &VersionDir, manifest: &Manifest) -> Outcome<()> {
+    let path = dir.manifest();
+    let mut text = serde_json::to_vec_pretty(manifest)
+        .map_err(|error| Fault::new(FaultReason::Io, format!("failed to write the manifest: {error}")))?;
+    text.push(b'\n');
+    let mut file = File::create_new(&path).doing("create", &path)?;
+    file.write_all(&text).and_then(|()| file.sync_all()).doing("write", &path)
+}
+
+/// Files were synced as they were written; now the folders that hold them.
+fn sync(dir: &VersionDir) -> Outcome<()> {
+    for entry in walkdir::WalkDir::new(dir.path()).contents_first(true) {
+        let entry = entry.map_err(|error| Fault::new(FaultReason::Io, error.to_string()))?;
+        if entry.file_type().is_dir() {
+            sync_folder(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Where trees come from: a source is fetched whole and verified first, and only then read.
+
+mod archive;
+mod directory;
+mod download;
+mod intake;
+
+use std::path::PathBuf;
+
+use headstart_externals::arch::Arch;
+use headstart_externals::config::{ArchiveFormat, Limits, Source};
+use headstart_externals::fault::FaultReason;
+use headstart_externals::relpath::RelPath;
+
+use crate::fault::{Fault, Outcome};
+use crate::install::TreeWriter;
+use crate::progress::Progress;
+use crate::store::Staging;
+
+pub use download::Fetcher;
+pub use intake::Intake;
+
+/// A source that is on this disk and may be read.
+pub enum Fetched<'a> {
+    /// The folder that holds the entries.
+    Directory(PathBuf),
+    /// An archive with the pinned digest.
+    Archive {
+        /// The file.
+        file: PathBuf,
+        /// How it is packed.
+        format: ArchiveFormat,
+        /// The folder inside that holds the entries.
+        inside: Option<&'a RelPath>,
+    },
+}
+
+/// Brings the source onto this disk.
+pub fn fetch<'a>(
+    source: &'a Source,
+    arch: Arch,
+    staging: &Staging,
+    limits: Limits,
+    fetcher: &Fetcher,
+    progress: &Progress,
+) -> Outcome<Fetched<'a>> {
+    match source {
+        Source::Directory { path } => Ok(Fetched::Directory(PathBuf::from(path))),
+        Source::Archive { path, downloads } => {
+            let download = downloads.get(&arch).ok_or_else(|| {
+                Fault::new(FaultReason::NoSourceForArch, format!("the archive has no download for {arch}"))
+            })?;
+            let file = staging.download();
+            fetcher.fetch(download, &file, limits.archive_bytes, progress)?;
+            Ok(Fetched::Archive { file, format: download.format, inside: path.as_ref() })
+        }
+    }
+}
+
+/// Writes what the recipe keeps of the source into the tree.
+pub fn unpack(fetched: &Fetched<'_>, intake: Intake<'_>, writer: &mut TreeWriter) -> Outcome<()> {
+    match fetched {
+        Fetched::Directory(path) => directory::read(path, intake, writer),
+        Fetched::Archive { file, format, inside } => archive::read(file, *format, *inside, intake, writer),
+    }
+}

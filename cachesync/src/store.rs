@@ -1,0 +1,228 @@
+//! The root folder under its lock: what is there, staging folders, and the rename that publishes a version.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use headstart_externals::fault::FaultReason;
+use headstart_externals::layout::{Root, VersionDir};
+use headstart_externals::manifest::Manifest;
+use headstart_externals::version::VersionName;
+use rustix::fs::{RenameFlags, renameat_with};
+
+use crate::fault::{Fault, IoContext, Outcome};
+use crate::progress::{Progress, Step};
+
+/// The root while this process is its only writer.
+pub struct Store {
+    root: Root,
+    /// Held as long as the store lives.
+    _lock: File,
+}
+
+/// A version folder as it was found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It has a sound manifest for its own name; the tree was not looked at.
+    Complete(Box<Manifest>),
+    /// It has none, or a bad one: something foreign, or damage.
+    Foreign(String),
+}
+
+/// A folder in staging; removed when dropped.
+pub struct Staging {
+    path: PathBuf,
+}
+
+impl Store {
+    /// Makes the root ready and locks it, then removes what a crash left behind in staging and trash.
+    pub fn open(root: Root) -> Outcome<Self> {
+        for folder in [root.path().to_owned(), root.versions(), root.staging(), root.trash(), root.replaced()]
+        {
+            fs::create_dir_all(&folder).map_err(|error| not_writable("create", &folder, &error))?;
+        }
+        let lock = lock(&root)?;
+        let store = Self { root, _lock: lock };
+        for folder in [store.root.staging(), store.root.trash()] {
+            sweep(&folder)?;
+        }
+        Ok(store)
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// What lies under a version's name; `None` if nothing does, or nothing but empty folders, which container
+    /// runtimes make where a mount's source is missing.
+    pub fn find(&self, version: &VersionName) -> Outcome<Option<Found>> {
+        let dir = self.root.version(version);
+        match fs::read(dir.manifest()) {
+            Ok(text) => Ok(Some(match Manifest::parse(&text) {
+                Ok(manifest) if manifest.version == *version => Found::Complete(Box::new(manifest)),
+                Ok(manifest) => Found::Foreign(format!("its manifest is that of {}", manifest.version)),
+                Err(cause) => Found::Foreign(format!("its manifest {cause}")),
+            })),
+            Err(_) if only_empty_folders(dir.path()) => Ok(None),
+            Err(error) if is_absent(&error) => Ok(Some(Found::Foreign("it has no manifest".to_owned()))),
+            Err(error) => Err(Fault::io("read", &dir.manifest(), &error)),
+        }
+    }
+
+    /// The names of all versions on disk, also of those that nobody wants; other names are none of ours.
+    pub fn names(&self) -> Outcome<Vec<VersionName>> {
+        let versions = self.root.versions();
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&versions).doing("list", &versions)? {
+            let name = entry.doing("list", &versions)?.file_name();
+            names.extend(name.to_str().and_then(|name| name.parse::<VersionName>().ok()));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// A new folder in staging.
+    pub fn staging(&self) -> Outcome<Staging> {
+        let path = self.root.staging().join(random_name());
+        fs::create_dir(&path).doing("create", &path)?;
+        let staging = Staging { path };
+        crate::install::set_folder_mode(&staging.path)?;
+        Ok(staging)
+    }
+
+    /// Publishes a finished build under its name: the one moment from which pods can see it.
+    ///
+    /// What lies under the name already is exchanged with the build, so that the name never goes missing, and kept
+    /// in `replaced/`, since running pods may use it. Only empty folders are removed.
+    pub fn publish(&self, staging: Staging, version: &VersionName, progress: &Progress) -> Outcome<()> {
+        let target = self.root.version(version).path().to_owned();
+        if fs::symlink_metadata(&target).is_err_and(|error| is_absent(&error)) {
+            rename(&staging.path, &target, RenameFlags::NOREPLACE)?;
+        } else {
+            // The build goes into `replaced/` first, so that a crash after the exchange leaves the old folder there
+            // and not in staging, which is swept.
+            let beside = self.free_replaced_name(version)?;
+            rename(&staging.path, &beside, RenameFlags::NOREPLACE)?;
+            progress.reached(Step::MovedBeside);
+            rename(&beside, &target, RenameFlags::EXCHANGE)?;
+            if only_empty_folders(&beside) {
+                remove_empty_folders(&beside)?;
+            } else {
+                tracing::warn!(%version, kept = %beside.display(), "replaced a folder that was not this version");
+            }
+        }
+        progress.reached(Step::Published);
+        for folder in [self.root.versions(), self.root.staging(), self.root.replaced()] {
+            sync_folder(&folder)?;
+        }
+        progress.reached(Step::NameSynced);
+        Ok(())
+    }
+
+    fn free_replaced_name(&self, version: &VersionName) -> Outcome<PathBuf> {
+        let replaced = self.root.replaced();
+        let mut names = (1u32..).map(|n| replaced.join(format!("{version}-{n}")));
+        let free = names.find(|path| fs::symlink_metadata(path).is_err_and(|error| is_absent(&error)));
+        free.ok_or_else(|| Fault::new(FaultReason::Io, format!("no free name in {}", replaced.display())))
+    }
+}
+
+impl Staging {
+    /// The folder, laid out like a version.
+    pub fn dir(&self) -> VersionDir {
+        VersionDir::new(&self.path)
+    }
+
+    /// A path beside the build, for a downloaded archive; it is on the same file system and swept the same way.
+    pub fn download(&self) -> PathBuf {
+        self.path.with_extension("download")
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After a rename nothing is there any more; after a failure this frees the space at once, and the sweep at
+        // the next start removes what cannot be removed now.
+        let _ = fs::remove_dir_all(&self.path);
+        let _ = fs::remove_file(self.download());
+    }
+}
+
+fn lock(root: &Root) -> Outcome<File> {
+    let path = root.lock();
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.as_mut().map_err(|error| not_writable("open", &path, error))?;
+    let mut file = file.try_clone().doing("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).doing("write", &path)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            let message = format!("{} is held by another agent (process {})", path.display(), holder.trim());
+            Err(Fault::new(FaultReason::RootLocked, message))
+        }
+        Err(TryLockError::Error(error)) => Err(Fault::io("lock", &path, &error)),
+    }
+}
+
+fn not_writable(what: &str, path: &Path, error: &io::Error) -> Fault {
+    let message = format!("failed to {what} {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull => Fault::new(FaultReason::DiskFull, message),
+        _ => Fault::new(FaultReason::RootNotWritable, message),
+    }
+}
+
+fn sweep(folder: &Path) -> Outcome<()> {
+    for entry in fs::read_dir(folder).doing("list", folder)? {
+        let path = entry.doing("list", folder)?.path();
+        tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
+        let is_folder = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.doing("remove", &path)?;
+    }
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Outcome<()> {
+    renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).doing("move a build to", to)
+}
+
+/// Makes the entries of a folder durable.
+pub fn sync_folder(folder: &Path) -> Outcome<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).doing("sync", folder)
+}
+
+/// Free bytes on the file system of `path`; `None` where that cannot be told.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Whether nothing but folders lies at `path`, or nothing at all.
+fn only_empty_folders(path: &Path) -> bool {
+    let mut walk = walkdir::WalkDir::new(path).into_iter();
+    walk.all(|entry| match entry {
+        Ok(entry) => entry.file_type().is_dir(),
+        Err(error) => error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound),
+    })
+}
+
+/// Removes folders from the inside out; anything else stops it, so that no content is ever removed.
+fn remove_empty_folders(path: &Path) -> Outcome<()> {
+    for entry in walkdir::WalkDir::new(path).contents_first(true).into_iter().flatten() {
+        fs::remove_dir(entry.path()).doing("remove", entry.path())?;
+    }
+    Ok(())
+}
+
+fn random_name() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}

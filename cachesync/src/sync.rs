@@ -1,0 +1,228 @@
+//! The agent's loop: observe, decide, act, report. All file work runs on a blocking thread, one install at a time;
+//! it may be killed at any point.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headstart_externals::arch::Arch;
+use headstart_externals::config::Config;
+use headstart_externals::fault::FaultReason;
+use headstart_externals::layout::Root;
+use headstart_externals::version::VersionName;
+use headstart_runtime::shutdown::Shutdown;
+
+use crate::backoff;
+use crate::fault::{Fault, Outcome};
+use crate::install::{CanaryRoot, Installed, Job, install, verify};
+use crate::metrics::Metrics;
+use crate::plan::{self, Action};
+use crate::progress::{OnStep, Progress};
+use crate::source::Fetcher;
+use crate::status::StatusBoard;
+use crate::store::Store;
+
+/// How often the configuration file is compared, and a faulty root tried again.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How often a running install is logged.
+const PROGRESS_LOG: Duration = Duration::from_secs(5);
+
+/// What an agent is started with.
+pub struct Options {
+    /// The cache's root folder.
+    pub root: PathBuf,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Where the canary sees the root.
+    pub canary_root: CanaryRoot,
+    /// The architecture to install for.
+    pub arch: Arch,
+    /// Called at every step of an install.
+    pub on_step: OnStep,
+}
+
+/// A running agent.
+pub struct Agent {
+    options: Arc<Options>,
+    board: StatusBoard,
+    metrics: Metrics,
+    fetcher: Fetcher,
+    store: Option<Arc<Store>>,
+    config: Option<(String, Arc<Config>)>,
+}
+
+impl Agent {
+    /// An agent that has not begun.
+    pub fn new(options: Options, board: StatusBoard, metrics: Metrics, fetcher: Fetcher) -> Self {
+        Self { options: Arc::new(options), board, metrics, fetcher, store: None, config: None }
+    }
+
+    /// Works until the shutdown begins. An install that is under way then is left to die with the process.
+    pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return Ok(()),
+                wait = self.round() => tokio::select! {
+                    () = shutdown.begun() => return Ok(()),
+                    () = tokio::time::sleep(wait) => {}
+                },
+            }
+        }
+    }
+
+    /// One round; returns how long nothing is to do.
+    async fn round(&mut self) -> Duration {
+        let changed = self.read_config();
+        let Some((_, config)) = self.config.clone() else { return POLL };
+        let opened = self.store.is_none();
+        let store = match self.open_store().await {
+            Ok(store) => store,
+            Err(fault) => {
+                tracing::warn!(reason = %fault.reason, message = fault.message, remedy = fault.remedy, "the root is not usable");
+                self.board.set_root_fault(Some(fault));
+                return POLL;
+            }
+        };
+        if changed || opened {
+            let wanted: Vec<VersionName> =
+                config.revisions().map(|(_, revision)| revision.version.clone()).collect();
+            self.board.set_versions(&wanted, store.names().unwrap_or_default());
+        }
+        let (due, _) = self.board.due(Instant::now());
+        for (name, failures) in due {
+            self.attempt(&store, &config, &name, failures).await;
+        }
+        let (due, next) = self.board.due(Instant::now());
+        match next {
+            _ if !due.is_empty() => Duration::ZERO,
+            Some(at) => at.saturating_duration_since(Instant::now()).min(POLL),
+            None => POLL,
+        }
+    }
+
+    /// Takes the configuration over if it changed and is sound; whether it did.
+    fn read_config(&mut self) -> bool {
+        let path = &self.options.config;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.config_problem(format!("failed to read {}: {error}", path.display())),
+        };
+        if self.config.as_ref().is_some_and(|(seen, _)| *seen == text) {
+            self.board.set_config_problem(None);
+            return false;
+        }
+        match Config::parse(&text) {
+            Ok(config) => {
+                tracing::info!(config = %path.display(), "configuration taken over");
+                self.config = Some((text, Arc::new(config)));
+                self.board.set_config_problem(None);
+                true
+            }
+            Err(problems) => self.config_problem(format!("{}: {problems}", path.display())),
+        }
+    }
+
+    fn config_problem(&self, problem: String) -> bool {
+        if self.board.status().config_problem.as_ref() != Some(&problem) {
+            tracing::warn!(%problem, "keeping the last good configuration");
+        }
+        self.board.set_config_problem(Some(problem));
+        false
+    }
+
+    async fn open_store(&mut self) -> Outcome<Arc<Store>> {
+        if let Some(store) = &self.store {
+            return Ok(store.clone());
+        }
+        let root = Root::new(&self.options.root);
+        let store = Arc::new(blocking(move || Store::open(root)).await?);
+        tracing::info!(root = %store.root().path().display(), "the root is ours");
+        self.board.set_root_fault(None);
+        self.store = Some(store.clone());
+        Ok(store)
+    }
+
+    async fn attempt(&self, store: &Arc<Store>, config: &Arc<Config>, name: &VersionName, failures: u32) {
+        let progress = Progress::new(self.options.on_step.clone());
+        self.board.begin(name, progress.clone());
+        let begun = Instant::now();
+        match self.act(store, config, name, &progress).await {
+            Ok((verb, installed)) => {
+                let seconds = begun.elapsed().as_secs_f64();
+                let (files, bytes) = (installed.manifest.files.len(), installed.manifest.bytes);
+                tracing::info!(version = %name, files, bytes, seconds, "{verb}");
+                self.metrics.succeeded(name, bytes, seconds);
+                self.board.succeed(name, installed, seconds);
+            }
+            Err(fault) => {
+                let failures = failures + 1;
+                let delay = backoff::delay(failures, fastrand::f64());
+                let Fault { reason, message, remedy } = &fault;
+                tracing::warn!(version = %name, %reason, message, remedy, failures, retry_in = ?delay, "install failed");
+                self.metrics.failed(*reason);
+                self.board.fail(name, fault, failures, Instant::now() + delay);
+            }
+        }
+    }
+
+    /// Installs or verifies, on a blocking thread, with a word in the log every few seconds.
+    async fn act(
+        &self,
+        store: &Arc<Store>,
+        config: &Arc<Config>,
+        name: &VersionName,
+        progress: &Progress,
+    ) -> Outcome<(&'static str, Installed)> {
+        let (store, config, name) = (store.clone(), config.clone(), name.clone());
+        let (fetcher, options, running) = (self.fetcher.clone(), self.options.clone(), progress.clone());
+        let version = name.clone();
+        let work = blocking(move || act_on(&store, &config, &version, &fetcher, &options, &running));
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                () = tokio::time::sleep(PROGRESS_LOG) => {
+                    let at = progress.snapshot();
+                    let (done, total, files) = (at.bytes_done, at.bytes_total, at.files_done);
+                    tracing::info!(version = %name, step = ?at.step, bytes = done, of = total, files, "installing");
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything that the blocking thread owns, taken apart once")]
+fn act_on(
+    store: &Store,
+    config: &Config,
+    name: &VersionName,
+    fetcher: &Fetcher,
+    options: &Options,
+    progress: &Progress,
+) -> Outcome<(&'static str, Installed)> {
+    let Some((profile, revision)) = config.revisions().find(|(_, revision)| revision.version == *name) else {
+        return Err(Fault::new(FaultReason::Io, format!("{name} is not configured any more")));
+    };
+    let job = Job { profile, revision, limits: config.limits, arch: options.arch };
+    let install = || install(store, job, fetcher, &options.canary_root, progress);
+    match plan::decide(true, store.find(name)?) {
+        Action::Verify(manifest) => match verify(store, *manifest, &options.canary_root) {
+            Ok(installed) => Ok(("found ready", installed)),
+            Err(fault) => {
+                tracing::warn!(version = %name, %fault, "what is on disk is damaged; building it anew");
+                install().map(|installed| ("repaired", installed))
+            }
+        },
+        Action::Replace(cause) => {
+            tracing::warn!(version = %name, cause, "something foreign lies under the version's name");
+            install().map(|installed| ("installed", installed))
+        }
+        Action::Install | Action::Leave => install().map(|installed| ("installed", installed)),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Outcome<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|error| Err(Fault::new(FaultReason::Io, format!("the work was cut off: {error}"))))
+}
