@@ -6,15 +6,16 @@ mod inspect;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use headstart_externals::arch::Arch;
 use headstart_externals::config::{Limits, Profile, Revision};
 use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::VersionDir;
-use headstart_externals::manifest::{FileRecord, Manifest};
+use headstart_externals::manifest::{FileRecord, MODE_PLAIN, Manifest};
 use headstart_externals::relpath::RelPath;
 use headstart_externals::selection::{NODE, Selection};
 
@@ -167,6 +168,7 @@ fn write_manifest(dir: &VersionDir, manifest: &Manifest) -> Outcome<()> {
         .map_err(|error| Fault::new(FaultReason::Io, format!("failed to write the manifest: {error}")))?;
     text.push(b'\n');
     let mut file = File::create_new(&path).doing("create", &path)?;
+    file.set_permissions(Permissions::from_mode(MODE_PLAIN)).doing("set the mode of", &path)?;
     file.write_all(&text).and_then(|()| file.sync_all()).doing("write", &path)
 }
 

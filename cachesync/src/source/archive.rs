@@ -14,7 +14,8 @@ use super::intake::{Intake, Item, is_executable, item_path};
 use crate::fault::{Fault, IoContext, Outcome};
 use crate::install::TreeWriter;
 
-/// Most bytes between two members: headers and extensions such as long names, which are held in memory.
+/// Most bytes between two members and after the last: headers, padding, and extensions such as long names, which
+/// are held in memory.
 const BETWEEN_MEMBERS: u64 = 1 << 20;
 
 /// Most memory that the xz decoder may ask for, in bytes; presets up to -9 need 65 MiB.
@@ -46,6 +47,10 @@ pub(super) fn read(
         found |= unpacking.member(&mut entry)?;
         io::copy(&mut entry, &mut io::sink()).map_err(corrupt)?;
     }
+    drop(entries);
+    // What follows the last member is padding and the packing's own checksums, which tell a cut-off archive.
+    allowance.set(BETWEEN_MEMBERS);
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(corrupt)?;
     match (found, inside) {
         (false, Some(inside)) => {
             Err(Fault::new(FaultReason::MissingFile, format!("the archive has no folder {inside}")))
@@ -78,7 +83,11 @@ impl<R: Read> Read for Metered<'_, R> {
         let length = self.inner.read(buffer)?;
         match self.allowance.get().checked_sub(length as u64) {
             Some(left) => self.allowance.set(left),
-            None => return Err(io::Error::other("a member's name or extension is absurdly long")),
+            None => {
+                return Err(io::Error::other(
+                    "a member's name, its extension or the padding is absurdly long",
+                ));
+            }
         }
         Ok(length)
     }

@@ -16,8 +16,17 @@ pub(crate) struct Subject {
     pub(crate) pod: Value,
 }
 
+/// A file to read.
+pub(crate) struct Input {
+    path: PathBuf,
+    /// Found in a folder, where other kinds of objects may lie beside pods.
+    found: bool,
+}
+
 /// An input that cannot be explained.
 pub(crate) struct Unreadable {
+    /// Whether it is of another kind, and was found in a folder rather than named.
+    pub(crate) skipped: bool,
     /// File and, where known, line.
     pub(crate) place: String,
     /// What is wrong.
@@ -25,11 +34,13 @@ pub(crate) struct Unreadable {
 }
 
 /// The files that `inputs` stand for: folders become the JSON and YAML files below them, sorted.
-pub(crate) fn files(inputs: &[PathBuf]) -> Vec<PathBuf> {
-    inputs
-        .iter()
-        .flat_map(|input| if input.is_dir() { files_below(input) } else { vec![input.clone()] })
-        .collect()
+pub(crate) fn files(inputs: &[PathBuf]) -> Vec<Input> {
+    let found = |path| Input { path, found: true };
+    let files = inputs.iter().flat_map(|input| match input.is_dir() {
+        true => files_below(input).into_iter().map(found).collect(),
+        false => vec![Input { path: input.clone(), found: false }],
+    });
+    files.collect()
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -50,22 +61,28 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Every pod of one file, and what in it cannot be read.
-pub(crate) fn read(file: &Path) -> Vec<Result<Subject, Unreadable>> {
-    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-    let text = match read_text(file) {
+pub(crate) fn read(file: &Input) -> Vec<Result<Subject, Unreadable>> {
+    let Input { path, found } = file;
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let text = match read_text(path) {
         Ok(text) => text,
-        Err(cause) => {
-            return vec![Err(Unreadable { place: name, cause: format!("cannot be read: {cause}") })];
-        }
+        Err(cause) => return vec![Err(Unreadable::new(name, format!("cannot be read: {cause}")))],
     };
     let (documents, failure) = parse(&text);
     let several = documents.len() > 1;
-    let failure = failure.map(|(line, cause)| Err(Unreadable { place: format!("{name}:{line}"), cause }));
+    let failure = failure.map(|(line, cause)| Err(Unreadable::new(format!("{name}:{line}"), cause)));
     let subjects = documents.into_iter().enumerate().flat_map(|(at, document)| {
         let input = if several { format!("{name}#{}", at + 1) } else { name.clone() };
         subjects(&input, document)
     });
-    subjects.chain(failure).collect()
+    let skip = |unreadable| Unreadable { skipped: *found, ..unreadable };
+    subjects.map(|subject| subject.map_err(skip)).chain(failure).collect()
+}
+
+impl Unreadable {
+    fn new(place: String, cause: String) -> Self {
+        Self { skipped: false, place, cause }
+    }
 }
 
 fn read_text(file: &Path) -> std::io::Result<String> {
@@ -110,7 +127,7 @@ fn parse_yaml(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
 
 /// What one document holds.
 fn subjects(input: &str, mut document: Value) -> Vec<Result<Subject, Unreadable>> {
-    let unreadable = |cause: String| vec![Err(Unreadable { place: format!("{input}:1"), cause })];
+    let unreadable = |cause: String| vec![Err(Unreadable::new(format!("{input}:1"), cause))];
     let subject = |namespace: &Value, pod: Value| {
         let namespace = namespace.as_str().unwrap_or("default").to_owned();
         vec![Ok(Subject { input: input.to_owned(), namespace, pod })]

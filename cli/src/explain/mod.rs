@@ -73,7 +73,8 @@ fn explain_all(args: &Args) -> anyhow::Result<bool> {
         for subject in input::read(&file) {
             match subject {
                 Ok(subject) => output::print(args.output, &explain(subject, &state, assumed, args.mount))?,
-                Err(Unreadable { place, cause }) => {
+                Err(Unreadable { skipped: true, place, cause }) => eprintln!("skipped: {place}: {cause}"),
+                Err(Unreadable { skipped: false, place, cause }) => {
                     all_read = false;
                     eprintln!("error: {place}: {cause}");
                 }

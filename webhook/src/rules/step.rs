@@ -10,8 +10,8 @@ pub(crate) fn is_legacy(pod: Pod<'_>) -> bool {
         |name: &str| pod.volume(name).is_some_and(|(_, volume)| !volume["persistentVolumeClaim"].is_null());
     pod.list("containers").any(|container| {
         container.mounts().any(|mount| {
-            mount.path() == "/github/workflow"
-                && mount.value["subPath"] == "_temp/_github_workflow"
+            mount.path() == "/github/file_commands"
+                && mount.value["subPath"] == "_temp/_runner_file_commands"
                 && claims(mount.volume())
         })
     })

@@ -1,0 +1,144 @@
+//! An agent as a process of its own, watched through its log and its status endpoint.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::programs::program;
+use crate::wait::until;
+
+/// A folder with a configuration and a root for an agent.
+pub struct Node {
+    dir: TempDir,
+}
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    child: Child,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Node {
+    /// A node with that configuration and an empty root.
+    pub fn new(config: &str) -> Self {
+        let node = Self { dir: tempfile::tempdir().unwrap() };
+        node.configure(config);
+        node
+    }
+
+    /// A path in the node's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The root of its cache.
+    pub fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    /// Replaces the configuration.
+    pub fn configure(&self, config: &str) {
+        std::fs::write(self.path("config.yaml"), config).unwrap();
+    }
+
+    /// The shipped agent, ready to be spawned.
+    pub fn command(&self) -> Command {
+        self.command_of(&program("headstart-cachesync"))
+    }
+
+    /// Another program that takes the agent's flags.
+    pub fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.args(["--log-format", "json", "run", "--standalone", "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--node-name", "test-node", "--config"]).arg(self.path("config.yaml"));
+        command.arg("--root").arg(self.root());
+        command
+    }
+
+    /// Starts the shipped agent.
+    pub fn start(&self) -> Agent {
+        Agent::spawn(self.command())
+    }
+
+    /// What lies in a folder of the root; nothing if the folder is not there.
+    pub fn list(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root().join(folder)).into_iter().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Agent {
+    /// Starts a prepared command and follows its log.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, sink) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                sink.lock().unwrap().push(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Fetches a path of the agent's port: status code and body.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let address = self.log().iter().find_map(|line| Some(line["address"].as_str()?.to_owned()))?;
+        let response = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+        Some((response.status().as_u16(), response.text().await.ok()?))
+    }
+
+    /// Waits for a status that `wanted` accepts.
+    pub async fn status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let log = || format!("{what}; log: {:#?}", self.log());
+        until(&log(), || async {
+            let (_, text) = self.get("/v1/status").await?;
+            let status: Value = serde_json::from_str(&text).unwrap();
+            wanted(&status).then_some(status)
+        })
+        .await
+    }
+
+    /// Waits until everything that is wanted is ready.
+    pub async fn ready(&self) -> Value {
+        self.status("ready", |status| status["ready"] == true).await
+    }
+
+    /// Waits until the first version has failed, and gives its reason.
+    pub async fn failed(&self) -> String {
+        let status = self.status("failed", |status| status["versions"][0]["fault"].is_object()).await;
+        status["versions"][0]["fault"]["reason"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = Mutex::new(&mut self.child);
+        until("the agent ends", || async { child.lock().unwrap().try_wait().unwrap() }).await
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

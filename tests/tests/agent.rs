@@ -1,0 +1,365 @@
+//! The agent as it is shipped: installs from every source, adopts, repairs, shares a root with nobody, says what it does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
+use headstart_tests::agent::{Agent, Node};
+use headstart_tests::archive::{Tar, config, config_for_file, sha256};
+use headstart_tests::programs::program;
+use headstart_tests::server::{certificate, serve};
+use headstart_tests::tree::{self, NODE16, directory_config};
+use headstart_tests::wait::until;
+use serde_json::{Value, json};
+
+/// A node whose source is a folder with stand-ins for Node.js.
+fn node_with_folder() -> Node {
+    let node = Node::new("");
+    tree::write(&node.path("externals"), &NODE16);
+    node.configure(&directory_config(&node.path("externals")));
+    node
+}
+
+fn installed(node: &Node) -> std::path::PathBuf {
+    let versions = node.list("versions");
+    assert_eq!(versions.len(), 1, "{versions:?}");
+    node.root().join("versions").join(&versions[0])
+}
+
+#[tokio::test]
+async fn real_node_runs_from_the_minimal_tree() {
+    let node = Node::new("");
+    tree::write(&node.path("externals"), &NODE16);
+    for entry in ["node16", "node16_alpine"] {
+        let program = node.path("externals").join(entry).join("bin/node");
+        fs::copy(tree::real_node(), program).unwrap();
+    }
+    node.configure(&directory_config(&node.path("externals")));
+    let status = node.start().ready().await;
+    let said = Command::new(tree::real_node()).arg("--version").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert_eq!(status["versions"][0]["nodes"]["node16"], json!({"ran": said.trim()}));
+    let program = installed(&node).join("tree/node16/bin/node");
+    let answer = Command::new(program).args(["-p", "6 * 7"]).output().unwrap();
+    assert_eq!(String::from_utf8(answer.stdout).unwrap().trim(), "42");
+}
+
+#[tokio::test]
+async fn only_what_is_kept_is_there_with_exact_modes() {
+    let node = node_with_folder();
+    let mut command = Command::new("sh");
+    let agent = node.command();
+    // A hostile umask must not show in the tree.
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(agent.get_program()).args(agent.get_args());
+    let agent = Agent::spawn(command);
+    agent.ready().await;
+    let version = installed(&node);
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(&version).sort_by_file_name() {
+        let entry = entry.unwrap();
+        let path = entry.path().strip_prefix(&version).unwrap().to_str().unwrap().to_owned();
+        let mode = entry.path().symlink_metadata().unwrap().permissions().mode() & 0o7777;
+        found.push((path, if entry.path_is_symlink() { 0 } else { mode }));
+    }
+    let expected = [
+        ("", 0o755),
+        ("farm", 0o755),
+        ("farm/node16", 0),
+        ("farm/node16_alpine", 0),
+        ("manifest.json", 0o644),
+        ("tree", 0o755),
+        ("tree/node16", 0o755),
+        ("tree/node16/LICENSE", 0o644),
+        ("tree/node16/bin", 0o755),
+        ("tree/node16/bin/node", 0o755),
+        ("tree/node16_alpine", 0o755),
+        ("tree/node16_alpine/LICENSE", 0o644),
+        ("tree/node16_alpine/bin", 0o755),
+        ("tree/node16_alpine/bin/node", 0o755),
+    ];
+    assert_eq!(found, expected.map(|(path, mode)| (path.to_owned(), mode)));
+    let link = fs::read_link(version.join("farm/node16")).unwrap();
+    assert_eq!(link.to_str(), Some("/opt/headstart/externals/node16"));
+}
+
+#[tokio::test]
+async fn every_archive_format_gives_the_same_tree() {
+    let mut digests = Vec::new();
+    for name in ["source.tar.gz", "source.tar.xz", "source.tar.zst"] {
+        let node = Node::new("");
+        node.configure(&config_for_file(&node.path(name), &Tar::sound().packed(name)));
+        let status = node.start().ready().await;
+        digests.push(status["versions"][0]["treeSha256"].clone());
+    }
+    assert!(digests[0].is_string());
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[tokio::test]
+async fn archives_come_over_http_and_https_through_redirects() {
+    let content = Tar::sound().packed("gz");
+    let body = content.clone();
+    let routes = || {
+        let body = body.clone();
+        Router::new()
+            .route("/source.tar.gz", get(|| async move { body }))
+            .route("/moved.tar.gz", get(|| async { Redirect::temporary("/source.tar.gz") }))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let tls = certificate(folder.path());
+    for tls in [None, Some(&tls)] {
+        let server = serve(routes(), tls).await;
+        let node = Node::new(&config(&format!("{}/moved.tar.gz", server.url), &sha256(&content)));
+        let mut command = node.command();
+        if let Some(tls) = tls {
+            command.env("SSL_CERT_FILE", &tls.tls_cert);
+        }
+        Agent::spawn(command).ready().await;
+    }
+}
+
+#[tokio::test]
+async fn a_failing_server_is_tried_again_until_it_recovers() {
+    let content = Tar::sound().packed("gz");
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (body, count) = (content.clone(), attempts.clone());
+    let answer = move || async move {
+        match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Err(axum::http::StatusCode::SERVICE_UNAVAILABLE),
+            _ => Ok(body),
+        }
+    };
+    let server = serve(Router::new().route("/source.tar.gz", get(answer)), None).await;
+    let node = Node::new(&config(&format!("{}/source.tar.gz", server.url), &sha256(&content)));
+    let agent = node.start();
+    assert_eq!(agent.failed().await, "SourceUnavailable");
+    let status = agent.ready().await;
+    assert_eq!(status["versions"][0]["failures"], 0);
+    assert_eq!(attempts.load(std::sync::atomic::Ordering::SeqCst), 2);
+}
+
+/// A server that sends `part` of an answer of `length` bytes and then falls silent.
+async fn stalling_server(part: Vec<u8>, length: usize) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/source.tar.gz", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).await.unwrap();
+        stream
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        stream.write_all(&part).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    url
+}
+
+#[tokio::test]
+async fn progress_is_in_the_status_while_it_installs() {
+    let content = Tar::sound().packed("gz");
+    let half = content[..content.len() / 2].to_vec();
+    let sent = half.len();
+    let url = stalling_server(half, content.len()).await;
+    let node = Node::new(&config(&url, &sha256(&content)));
+    let agent = node.start();
+    let half_done = |status: &Value| status["versions"][0]["progress"]["bytesDone"] == json!(sent);
+    let status = agent.status("half of the archive is there", half_done).await;
+    assert_eq!(status["versions"][0]["state"], "installing");
+    assert_eq!(status["versions"][0]["progress"]["step"], "stagingCreated");
+    let (code, text) = agent.get("/readyz").await.unwrap();
+    assert_eq!((code, text.contains("is being installed")), (503, true), "{text}");
+    assert_eq!(agent.get("/livez").await.unwrap().0, 200);
+    until("a line of progress in the log", || async {
+        agent.log().iter().any(|line| line["message"] == "installing").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_adopts_what_is_there_and_repairs_what_is_damaged() {
+    let node = node_with_folder();
+    let first = node.start().ready().await;
+    let version = installed(&node);
+    let before = fs::metadata(version.join("tree")).unwrap();
+
+    let agent = node.start();
+    let adopted = agent.ready().await;
+    assert_eq!(adopted["versions"][0]["treeSha256"], first["versions"][0]["treeSha256"]);
+    assert!(agent.log().iter().any(|line| line["message"] == "found ready"), "{:#?}", agent.log());
+    assert_eq!(fs::metadata(version.join("tree")).unwrap().modified().unwrap(), before.modified().unwrap());
+    drop(agent);
+
+    fs::write(version.join("tree/node16/bin/node"), "#!/bin/sh\necho v6.6.6\n").unwrap();
+    let agent = node.start();
+    let repaired = agent.ready().await;
+    assert!(agent.log().iter().any(|line| line["message"] == "repaired"), "{:#?}", agent.log());
+    assert_eq!(repaired["versions"][0]["treeSha256"], first["versions"][0]["treeSha256"]);
+    assert_eq!(node.list("replaced").len(), 1, "running pods may use the damaged tree, so it is kept");
+}
+
+#[tokio::test]
+async fn a_new_revision_is_installed_beside_the_old_one() {
+    let node = node_with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    let config = directory_config(&node.path("externals"));
+    node.configure(&config.replace("revision: test", "revision: other"));
+    let both = |status: &Value| status["ready"] == true && status["versions"].as_array().unwrap().len() == 2;
+    let status = agent.status("the other revision is ready", both).await;
+    assert_eq!(status["versions"][0]["wanted"], true);
+    assert_eq!(
+        status["versions"][1]["wanted"], false,
+        "nothing is ever deleted without the controller's word"
+    );
+    assert_eq!(node.list("versions").len(), 2);
+}
+
+#[tokio::test]
+async fn a_configuration_that_turns_bad_is_reported_and_the_last_good_one_kept() {
+    let node = node_with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    node.configure("apiVersion: headstart.dev/v1\nprofles: []\n");
+    let reported = |status: &Value| status["configProblem"].is_string();
+    let status = agent.status("the problem is reported", reported).await;
+    assert!(status["configProblem"].as_str().unwrap().contains("profles: unknown field"), "{status}");
+    assert_eq!(status["ready"], true);
+    node.configure(&directory_config(&node.path("externals")));
+    agent.status("the problem is gone", |status| status["configProblem"].is_null()).await;
+}
+
+#[tokio::test]
+async fn a_second_agent_waits_for_the_root() {
+    let node = node_with_folder();
+    let first = node.start();
+    first.ready().await;
+    let second = node.start();
+    let locked = |status: &Value| status["fault"]["reason"] == "RootLocked";
+    let status = second.status("the root is locked", locked).await;
+    assert_eq!(status["ready"], false);
+    assert!(status["fault"]["message"].as_str().unwrap().contains("held by another agent"));
+    drop(first);
+    second.ready().await;
+}
+
+/// Runs the agent in a mount namespace of its own, after `prepare` in a shell. `None` without the right to do so.
+fn in_own_mounts(node: &Node, prepare: &str) -> Option<Agent> {
+    let may = Command::new("unshare").args(["-m", "true"]).stderr(std::process::Stdio::null()).status();
+    if !may.is_ok_and(|status| status.success()) {
+        println!("skipped: needs the right to mount (root)");
+        return None;
+    }
+    fs::create_dir_all(node.root()).unwrap();
+    let agent = node.command();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{prepare} && exec \"$0\" \"$@\"")]);
+    command.arg(agent.get_program()).args(agent.get_args()).current_dir(node.path(""));
+    Some(Agent::spawn(command))
+}
+
+#[tokio::test]
+async fn a_root_that_cannot_be_written_is_a_fault_of_its_own() {
+    let node = node_with_folder();
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o ro none root") else { return };
+    let faulty = |status: &Value| status["fault"]["reason"] == "RootNotWritable";
+    let status = agent.status("the root is not writable", faulty).await;
+    assert!(status["fault"]["message"].as_str().unwrap().contains("Read-only file system"), "{status}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_a_fault_of_its_own_and_passes() {
+    let node = Node::new("");
+    tree::write(&node.path("externals"), &NODE16);
+    tree::write_file(&node.path("externals/node16/LICENSE"), &vec![b'x'; 3 << 20], 0o644);
+    node.configure(&directory_config(&node.path("externals")));
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o size=2m none root") else { return };
+    assert_eq!(agent.failed().await, "DiskFull");
+    fs::write(node.path("externals/node16/LICENSE"), "short").unwrap();
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn a_file_system_without_execution_is_found_by_the_canary() {
+    let node = node_with_folder();
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o noexec none root") else { return };
+    assert_eq!(agent.failed().await, "NoExec");
+}
+
+#[tokio::test]
+async fn the_canary_looks_where_pods_look() {
+    let node = node_with_folder();
+    fs::create_dir_all(node.path("canary")).unwrap();
+    let mounts = "mount --bind root canary && mount -o remount,bind,ro,noexec canary";
+    let Some(agent) =
+        in_own_mounts(&node, &format!("{mounts} && set -- \"$@\" --canary-root \"$PWD/canary\""))
+    else {
+        return;
+    };
+    assert_eq!(agent.failed().await, "NoExec");
+}
+
+#[tokio::test]
+async fn the_status_endpoint_shows_manifests_and_metrics() {
+    let node = node_with_folder();
+    let agent = node.start();
+    let status = agent.ready().await;
+    assert_eq!((&status["apiVersion"], &status["kind"]), (&json!("headstart.dev/v1"), &json!("NodeStatus")));
+    assert_eq!(status["node"], "test-node");
+    let name = status["versions"][0]["name"].as_str().unwrap();
+    let (code, manifest) = agent.get(&format!("/v1/versions/{name}")).await.unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!((code, &manifest["treeSha256"]), (200, &status["versions"][0]["treeSha256"]));
+    assert_eq!(agent.get("/v1/versions/node16-000000000000").await.unwrap().0, 404);
+    assert_eq!(agent.get("/readyz").await.unwrap(), (200, "ok\n".to_owned()));
+    let (_, metrics) = agent.get("/metrics").await.unwrap();
+    for metric in
+        ["headstart_cachesync_versions{state=\"ready\",wanted=\"true\"} 1", "process_resident_memory_bytes"]
+    {
+        assert!(metrics.contains(metric), "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_cleanly_and_deletes_nothing() {
+    let node = node_with_folder();
+    let mut agent = node.start();
+    agent.ready().await;
+    agent.terminate();
+    assert_eq!(agent.ended().await.code(), Some(0), "{:#?}", agent.log());
+    installed(&node);
+}
+
+#[test]
+fn bad_flags_and_files_give_one_clear_message() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(program("headstart-cachesync")).args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let node = Node::new("apiVersion: headstart.dev/v1\nprofiles: []\nextra: 1\n");
+    let (root, config) = (node.root(), node.path("config.yaml"));
+    let (root, config) = (root.to_str().unwrap(), config.to_str().unwrap());
+    let (code, text) = run(&["run", "--root", root, "--config", "/nowhere.yaml", "--standalone"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("/nowhere.yaml") && text.contains("--config"), "{text}");
+    let (code, text) = run(&["run", "--root", root, "--config", config, "--standalone"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("extra: unknown field") && text.contains("profiles: there is no profile"),
+        "{text}"
+    );
+    let (code, text) = run(&["run", "--root", root, "--config", config]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("--standalone"), "{text}");
+    let (code, text) =
+        run(&["--log", "nonsense=[", "run", "--root", root, "--config", config, "--standalone"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(!std::path::Path::new(root).exists(), "nothing was written");
+}

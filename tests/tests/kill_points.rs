@@ -1,0 +1,109 @@
+//! `kill -9` at every named step of an install: never a partial version, always convergence, nothing left over.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+
+use headstart_cachesync::install::inspect;
+use headstart_cachesync::progress::Step;
+use headstart_externals::config::Config;
+use headstart_externals::layout::Root;
+use headstart_externals::manifest::Manifest;
+use headstart_externals::version::VersionName;
+use headstart_tests::agent::{Agent, Node};
+use headstart_tests::archive::{Tar, config_for_file};
+
+struct Case {
+    node: Node,
+    version: VersionName,
+}
+
+impl Case {
+    fn new() -> Self {
+        let node = Node::new("");
+        let config = config_for_file(&node.path("source.tar.gz"), &Tar::sound().packed("gz"));
+        node.configure(&config);
+        let version = Config::parse(&config).unwrap().revisions().next().unwrap().1.version.clone();
+        Self { node, version }
+    }
+
+    /// Runs the agent until it kills itself at `step`.
+    async fn kill_at(&self, step: Step) {
+        let mut command = self.node.command_of(Path::new(env!("CARGO_BIN_EXE_killed-agent")));
+        command.env("KILL_AT", format!("{step:?}"));
+        let mut agent = Agent::spawn(command);
+        assert_eq!(agent.ended().await.signal(), Some(9), "{step:?}: {:?}", agent.log());
+    }
+
+    /// Whether the version is visible; if it is, it must be whole.
+    fn visible(&self) -> bool {
+        let dir = Root::new(self.node.root()).version(&self.version);
+        if !dir.manifest().exists() {
+            return false;
+        }
+        let manifest = Manifest::parse(&fs::read(dir.manifest()).unwrap()).unwrap();
+        assert_eq!(inspect(&dir.tree()).unwrap(), manifest.files, "a visible version is whole");
+        assert_eq!(fs::read_dir(dir.farm()).unwrap().count(), manifest.entries().len());
+        true
+    }
+
+    /// A normal agent gets ready and leaves nothing but the version.
+    async fn converges(&self, step: Step) {
+        let agent = self.node.start();
+        agent.ready().await;
+        assert!(self.visible());
+        assert_eq!(self.node.list("versions"), [self.version.to_string()], "{step:?}");
+        for folder in ["staging", "trash"] {
+            assert_eq!(self.node.list(folder), [""; 0], "{step:?}: {folder} is swept");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_first_install_is_all_or_nothing() {
+    for step in Step::ALL.into_iter().filter(|step| *step != Step::MovedBeside) {
+        let case = Case::new();
+        case.kill_at(step).await;
+        assert_eq!(case.visible(), step >= Step::Published, "{step:?}");
+        assert_eq!(
+            case.node.list("versions").is_empty(),
+            step < Step::Published,
+            "{step:?}: no partial version"
+        );
+        case.converges(step).await;
+    }
+}
+
+#[tokio::test]
+async fn a_replacement_never_loses_the_name_nor_what_was_there() {
+    for step in Step::ALL {
+        let case = Case::new();
+        let foreign = case.node.root().join("versions").join(case.version.as_str()).join("tree/precious");
+        fs::create_dir_all(foreign.parent().unwrap()).unwrap();
+        fs::write(&foreign, "in use").unwrap();
+        case.kill_at(step).await;
+        assert_eq!(
+            case.node.list("versions"),
+            [case.version.to_string()],
+            "{step:?}: the name is never missing"
+        );
+        case.converges(step).await;
+        let kept =
+            case.node.list("replaced").into_iter().map(|name| case.node.root().join("replaced").join(name));
+        let kept: Vec<_> = kept.filter(|folder| folder.join("tree/precious").exists()).collect();
+        assert_eq!(kept.len(), 1, "{step:?}: what was there is kept");
+    }
+}
+
+#[tokio::test]
+async fn empty_folders_that_a_container_runtime_made_give_way() {
+    for step in [Step::Synced, Step::MovedBeside, Step::Published] {
+        let case = Case::new();
+        let made = case.node.root().join("versions").join(case.version.as_str()).join("tree");
+        fs::create_dir_all(made).unwrap();
+        case.kill_at(step).await;
+        case.converges(step).await;
+    }
+}
