@@ -174,10 +174,15 @@ impl Agent {
         name: &VersionName,
         progress: &Progress,
     ) -> Outcome<(&'static str, Installed)> {
-        let (store, config, name) = (store.clone(), config.clone(), name.clone());
-        let (fetcher, options, running) = (self.fetcher.clone(), self.options.clone(), progress.clone());
-        let version = name.clone();
-        let work = blocking(move || act_on(&store, &config, &version, &fetcher, &options, &running));
+        let order = Order {
+            store: store.clone(),
+            config: config.clone(),
+            name: name.clone(),
+            fetcher: self.fetcher.clone(),
+            options: self.options.clone(),
+            progress: progress.clone(),
+        };
+        let work = blocking(move || order.carry_out());
         tokio::pin!(work);
         loop {
             tokio::select! {
@@ -192,33 +197,43 @@ impl Agent {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything that the blocking thread owns, taken apart once")]
-fn act_on(
-    store: &Store,
-    config: &Config,
-    name: &VersionName,
-    fetcher: &Fetcher,
-    options: &Options,
-    progress: &Progress,
-) -> Outcome<(&'static str, Installed)> {
-    let Some((profile, revision)) = config.revisions().find(|(_, revision)| revision.version == *name) else {
-        return Err(Fault::new(FaultReason::Io, format!("{name} is not configured any more")));
-    };
-    let job = Job { profile, revision, limits: config.limits, arch: options.arch };
-    let install = || install(store, job, fetcher, &options.canary_root, progress);
-    match plan::decide(true, store.find(name)?) {
-        Action::Verify(manifest) => match verify(store, *manifest, &options.canary_root) {
-            Ok(installed) => Ok(("found ready", installed)),
-            Err(fault) => {
-                tracing::warn!(version = %name, %fault, "what is on disk is damaged; building it anew");
-                install().map(|installed| ("repaired", installed))
+/// Everything that the blocking thread needs for one version.
+struct Order {
+    store: Arc<Store>,
+    config: Arc<Config>,
+    name: VersionName,
+    fetcher: Fetcher,
+    options: Arc<Options>,
+    progress: Progress,
+}
+
+impl Order {
+    /// What was done, in a word for the log, and what is there now.
+    fn carry_out(&self) -> Outcome<(&'static str, Installed)> {
+        match plan::decide(true, self.store.find(&self.name)?) {
+            Action::Verify(manifest) => match verify(&self.store, *manifest, &self.options.canary_root) {
+                Ok(installed) => Ok(("found ready", installed)),
+                Err(fault) => {
+                    tracing::warn!(version = %self.name, %fault, "what is on disk is damaged; building it anew");
+                    Ok(("repaired", self.install()?))
+                }
+            },
+            Action::Replace(cause) => {
+                tracing::warn!(version = %self.name, cause, "something foreign lies under the version's name");
+                Ok(("installed", self.install()?))
             }
-        },
-        Action::Replace(cause) => {
-            tracing::warn!(version = %name, cause, "something foreign lies under the version's name");
-            install().map(|installed| ("installed", installed))
+            Action::Install | Action::Leave => Ok(("installed", self.install()?)),
         }
-        Action::Install | Action::Leave => install().map(|installed| ("installed", installed)),
+    }
+
+    fn install(&self) -> Outcome<Installed> {
+        let Some((profile, revision)) =
+            self.config.revisions().find(|(_, revision)| revision.version == self.name)
+        else {
+            return Err(Fault::new(FaultReason::Io, format!("{} is not configured any more", self.name)));
+        };
+        let job = Job { profile, revision, limits: self.config.limits, arch: self.options.arch };
+        install(&self.store, job, &self.fetcher, &self.options.canary_root, &self.progress)
     }
 }
 

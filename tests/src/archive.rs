@@ -31,37 +31,30 @@ impl Tar {
 
     /// Adds a file.
     pub fn file(self, path: &str, content: &[u8], mode: u32) -> Self {
-        self.member(EntryType::Regular, path, None, content, mode)
+        self.member(EntryType::Regular, path, content, mode)
     }
 
     /// Adds a symbolic link.
     pub fn link(self, path: &str, target: &str) -> Self {
-        self.member(EntryType::Symlink, path, Some(target), b"", 0o777)
+        self.member(EntryType::Symlink, path, target.as_bytes(), 0o777)
     }
 
     /// Adds a hard link.
     pub fn hard_link(self, path: &str, target: &str) -> Self {
-        self.member(EntryType::Link, path, Some(target), b"", 0o644)
+        self.member(EntryType::Link, path, target.as_bytes(), 0o644)
     }
 
-    /// Adds any member; paths are written as they are, also hostile ones.
-    pub fn member(
-        mut self,
-        kind: EntryType,
-        path: &str,
-        link: Option<&str>,
-        content: &[u8],
-        mode: u32,
-    ) -> Self {
+    /// Adds any member; paths are written as they are, also hostile ones. The content of a link is its target.
+    pub fn member(mut self, kind: EntryType, path: &str, content: &[u8], mode: u32) -> Self {
+        let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
+        let (link, content) = if is_link { (content, &b""[..]) } else { (&b""[..], content) };
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(content.len() as u64);
         header.set_mode(mode);
         let fields = header.as_gnu_mut().unwrap();
         fields.name[..path.len()].copy_from_slice(path.as_bytes());
-        if let Some(link) = link {
-            fields.linkname[..link.len()].copy_from_slice(link.as_bytes());
-        }
+        fields.linkname[..link.len()].copy_from_slice(link);
         header.set_cksum();
         self.0.append(&header, content).unwrap();
         self

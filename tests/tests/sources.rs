@@ -112,16 +112,10 @@ async fn a_link_in_place_of_a_folder_leads_nowhere() {
 
 #[tokio::test]
 async fn devices_pipes_and_setuid_files_are_refused() {
-    refused_member(
-        Tar::sound().member(EntryType::Char, "externals/node16/tty", None, b"", 0o644),
-        "SpecialFile",
-    )
-    .await;
-    refused_member(
-        Tar::sound().member(EntryType::Fifo, "externals/node16/pipe", None, b"", 0o644),
-        "SpecialFile",
-    )
-    .await;
+    refused_member(Tar::sound().member(EntryType::Char, "externals/node16/tty", b"", 0o644), "SpecialFile")
+        .await;
+    refused_member(Tar::sound().member(EntryType::Fifo, "externals/node16/pipe", b"", 0o644), "SpecialFile")
+        .await;
     refused_member(Tar::sound().file("externals/node16/bin/su", b"x", 0o4755), "SetuidFile").await;
     refused_member(Tar::sound().file("externals/node16/bin/sg", b"x", 0o2755), "SetuidFile").await;
 }
@@ -142,9 +136,8 @@ async fn bombs_are_stopped_by_the_limits() {
     refused_member(many, "TooManyFiles").await;
     // A member's name is held in memory, so an absurd one is stopped before it is read.
     let name = vec![b'a'; 5_000_000];
-    let long = Tar::sound()
-        .member(EntryType::GNULongName, "././@LongLink", None, &name, 0o644)
-        .file("x", b"", 0o644);
+    let long =
+        Tar::sound().member(EntryType::GNULongName, "././@LongLink", &name, 0o644).file("x", b"", 0o644);
     refused_member(long, "ArchiveCorrupt").await;
 }
 

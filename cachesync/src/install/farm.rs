@@ -34,8 +34,8 @@ pub(super) fn check(dir: &VersionDir, manifest: &Manifest) -> Outcome<()> {
     }
     let entries = manifest.entries();
     let is_link =
-        |entry: &&str| fs::read_link(farm.join(entry)).is_ok_and(|to| to == Path::new(&farm_link(entry)));
-    let complete = names.len() == entries.len() && entries.iter().all(|entry| is_link(entry));
+        |entry: &&str| fs::read_link(farm.join(*entry)).is_ok_and(|to| to == Path::new(&farm_link(entry)));
+    let complete = names.len() == entries.len() && entries.iter().all(is_link);
     let damaged = || {
         Fault::new(FaultReason::CheckFailed, format!("{} lacks links or has foreign ones", farm.display()))
     };

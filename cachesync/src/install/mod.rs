@@ -99,7 +99,7 @@ type Files = BTreeMap<RelPath, FileRecord>;
 fn write_tree(staging: &Staging, job: Job<'_>, fetcher: &Fetcher, progress: &Progress) -> Outcome<Files> {
     let intake = Intake::new(&job.profile.selection, job.arch, job.limits);
     let mut writer = TreeWriter::create(&staging.dir().tree(), progress.clone())?;
-    let fetched = source::fetch(&job.revision.source, job.arch, staging, job.limits, fetcher, progress)?;
+    let fetched = source::fetch(job, staging, fetcher, progress)?;
     progress.reached(Step::SourceFetched);
     source::unpack(&fetched, intake, &mut writer)?;
     Ok(writer.finish())

@@ -35,19 +35,7 @@ pub(super) fn read(
     let metered = Metered { inner: decoder, allowance: &allowance };
     let mut unpacking = Unpacking { inside, intake, writer };
     let mut archive = Archive::new(metered);
-    let mut found = false;
-    let mut entries = archive.entries().map_err(corrupt)?;
-    loop {
-        allowance.set(BETWEEN_MEMBERS);
-        let Some(entry) = entries.next() else { break };
-        let mut entry = entry.map_err(corrupt)?;
-        // What the member holds is counted against the limits before any of it is read.
-        unpacking.intake.count(entry.size())?;
-        allowance.set(u64::MAX);
-        found |= unpacking.member(&mut entry)?;
-        io::copy(&mut entry, &mut io::sink()).map_err(corrupt)?;
-    }
-    drop(entries);
+    let found = read_members(&mut archive, &mut unpacking, &allowance)?;
     // What follows the last member is padding and the packing's own checksums, which tell a cut-off archive.
     allowance.set(BETWEEN_MEMBERS);
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(corrupt)?;
@@ -56,6 +44,26 @@ pub(super) fn read(
             Err(Fault::new(FaultReason::MissingFile, format!("the archive has no folder {inside}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Takes every member; whether the wanted folder was among them.
+fn read_members(
+    archive: &mut Archive<impl Read>,
+    unpacking: &mut Unpacking<'_, '_>,
+    allowance: &Cell<u64>,
+) -> Outcome<bool> {
+    let mut found = false;
+    let mut entries = archive.entries().map_err(corrupt)?;
+    loop {
+        allowance.set(BETWEEN_MEMBERS);
+        let Some(entry) = entries.next() else { return Ok(found) };
+        let mut entry = entry.map_err(corrupt)?;
+        // What the member holds is counted against the limits before any of it is read.
+        unpacking.intake.count(entry.size())?;
+        allowance.set(u64::MAX);
+        found |= unpacking.member(&mut entry)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(corrupt)?;
     }
 }
 

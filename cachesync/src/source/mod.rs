@@ -7,13 +7,12 @@ mod intake;
 
 use std::path::PathBuf;
 
-use headstart_externals::arch::Arch;
-use headstart_externals::config::{ArchiveFormat, Limits, Source};
+use headstart_externals::config::{ArchiveFormat, Source};
 use headstart_externals::fault::FaultReason;
 use headstart_externals::relpath::RelPath;
 
 use crate::fault::{Fault, Outcome};
-use crate::install::TreeWriter;
+use crate::install::{Job, TreeWriter};
 use crate::progress::Progress;
 use crate::store::Staging;
 
@@ -37,21 +36,22 @@ pub enum Fetched<'a> {
 
 /// Brings the source onto this disk.
 pub fn fetch<'a>(
-    source: &'a Source,
-    arch: Arch,
+    job: Job<'a>,
     staging: &Staging,
-    limits: Limits,
     fetcher: &Fetcher,
     progress: &Progress,
 ) -> Outcome<Fetched<'a>> {
-    match source {
+    match &job.revision.source {
         Source::Directory { path } => Ok(Fetched::Directory(PathBuf::from(path))),
         Source::Archive { path, downloads } => {
-            let download = downloads.get(&arch).ok_or_else(|| {
-                Fault::new(FaultReason::NoSourceForArch, format!("the archive has no download for {arch}"))
+            let download = downloads.get(&job.arch).ok_or_else(|| {
+                Fault::new(
+                    FaultReason::NoSourceForArch,
+                    format!("the archive has no download for {}", job.arch),
+                )
             })?;
             let file = staging.download();
-            fetcher.fetch(download, &file, limits.archive_bytes, progress)?;
+            fetcher.fetch(download, &file, job.limits.archive_bytes, progress)?;
             Ok(Fetched::Archive { file, format: download.format, inside: path.as_ref() })
         }
     }

@@ -1,0 +1,31 @@
+# Every recipe that people and CI run; `make help` lists them.
+
+.PHONY: help build demo test test-full check dist
+.DEFAULT_GOAL := help
+
+# One set of features for all, so that nothing is built twice.
+CARGO := cargo
+WORKSPACE := --workspace --locked
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## /\1|/' | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+build: ## Build all programs into target/debug
+	$(CARGO) build $(WORKSPACE) --bins
+
+demo: build ## Show the main job on this machine: no cluster, no root, no network
+	./target/debug/headstart demo --log warn $(DEMO_FLAGS)
+
+test: build ## Run all tests in the depth that CI affords
+	PROPTEST_CASES=2000 $(CARGO) test $(WORKSPACE)
+
+test-full: build ## Run all tests in full depth, before a piece of work is called done
+	PROPTEST_CASES=100000 $(CARGO) test $(WORKSPACE)
+
+check: ## Format, lints, documentation: everything that needs no run
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --document-private-items
+
+dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
+	./scripts/dist
