@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod log;
+pub mod poll;
 pub mod process;
 pub mod program;
 pub mod server;

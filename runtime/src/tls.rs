@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::poll;
 use crate::shutdown::Shutdown;
 
 /// How often the files are compared; a mounted Secret changes at most every minute.
@@ -77,12 +78,7 @@ pub struct TlsReloader {
 impl TlsReloader {
     /// Compares the files every few seconds until the shutdown begins.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
-        loop {
-            tokio::select! {
-                () = shutdown.begun() => return Ok(()),
-                () = tokio::time::sleep(POLL) => self.check(),
-            }
-        }
+        poll::every(POLL, shutdown, || self.check()).await
     }
 
     /// Takes the files over if they changed and are sound; says so if they are not.

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
 use headstart_externals::config::Config;
 use headstart_externals::state::PublishedState;
+use headstart_runtime::poll;
 use headstart_runtime::shutdown::Shutdown;
 
 /// How often the file is compared.
@@ -47,12 +48,7 @@ impl ImmediateState {
 
     /// Follows the file until the shutdown begins; the last good state is kept.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
-        loop {
-            tokio::select! {
-                () = shutdown.begun() => return Ok(()),
-                () = tokio::time::sleep(POLL) => self.check(),
-            }
-        }
+        poll::every(POLL, shutdown, || self.check()).await
     }
 
     fn check(&mut self) {
