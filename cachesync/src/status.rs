@@ -12,8 +12,9 @@ use headstart_externals::version::VersionName;
 use serde::Serialize;
 
 use crate::fault::Fault;
-use crate::install::{Canary, Installed};
+use crate::install::Installed;
 use crate::progress::{Progress, Snapshot};
+use crate::tree::canary::Canary;
 
 /// Hex digits of a tree's digest in a report: enough to compare nodes.
 const REPORTED_DIGITS: usize = 16;

@@ -87,7 +87,7 @@ impl Store {
         let path = self.root.staging().join(random_name());
         fs::create_dir(&path).doing("create", &path)?;
         let staging = Staging { path };
-        crate::install::set_folder_mode(&staging.path)?;
+        crate::tree::writer::set_folder_mode(&staging.path)?;
         Ok(staging)
     }
 

@@ -14,7 +14,8 @@ use headstart_runtime::shutdown::Shutdown;
 
 use crate::backoff;
 use crate::fault::{Fault, Outcome};
-use crate::install::{CanaryRoot, Installed, Job, install, verify};
+use crate::install::{CanaryRoot, Installed, install, verify};
+use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::plan::{self, Action};
 use crate::progress::{OnStep, Progress};

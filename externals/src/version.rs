@@ -6,7 +6,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use sha2::{Digest, Sha256};
 
-use crate::config::Source;
 use crate::selection::Selection;
 
 /// Number of the on-disk layout that this program writes; part of every key.
@@ -28,13 +27,19 @@ struct KeyInput<'a> {
     layout: u32,
     selection: &'a Selection,
     revision: Option<&'a str>,
-    source: serde_json::Value,
+    source: &'a serde_json::Value,
 }
 
 impl VersionName {
-    /// The name of the version that `revision` of `profile` stands for.
-    pub fn of(profile: &str, selection: &Selection, revision: Option<&str>, source: &Source) -> Self {
-        let input = KeyInput { layout: LAYOUT, selection, revision, source: source.identity() };
+    /// The name of the version that `revision` of `profile` stands for; `source` is what of its source decides the
+    /// content.
+    pub fn of(
+        profile: &str,
+        selection: &Selection,
+        revision: Option<&str>,
+        source: &serde_json::Value,
+    ) -> Self {
+        let input = KeyInput { layout: LAYOUT, selection, revision, source };
         // Maps and sets in the input are sorted ones, so the text is the same on every machine.
         let text = serde_json::to_string(&input).unwrap_or_default();
         let digest = hex(&Sha256::digest(text.as_bytes()));

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
-use headstart_cachesync::install::inspect;
 use headstart_cachesync::progress::Step;
+use headstart_cachesync::tree::inspect::inspect;
 use headstart_externals::config::Config;
 use headstart_externals::layout::Root;
 use headstart_externals::manifest::Manifest;

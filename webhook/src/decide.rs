@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::edit::{self, Edit, place};
 use crate::placement;
+use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{EPHEMERAL_RUNNER, OLDER_RUNNER, Pod, RUNNER_POD};
 use crate::reason::{Reason, Rule};
 use crate::rules::{complete, runner, step, workflow};
-use crate::volume::{self, Tree};
+use crate::volume;
 
 /// What a decision depends on, besides the pod.
 #[derive(Clone, Copy)]
@@ -36,38 +37,6 @@ pub struct Decision {
     pub version: Option<String>,
     /// The edits in order; empty if the pod stays as it is.
     pub patch: Vec<PatchOperation>,
-}
-
-/// Why a rule leaves a pod alone.
-pub(crate) struct Refusal {
-    pub(crate) rule: Option<Rule>,
-    pub(crate) reason: Reason,
-}
-
-impl Refusal {
-    pub(crate) fn new(rule: Rule, reason: Reason) -> Self {
-        Self { rule: Some(rule), reason }
-    }
-
-    fn general(reason: Reason) -> Self {
-        Self { rule: None, reason }
-    }
-}
-
-/// What a rule wants done to a pod.
-pub(crate) struct Plan {
-    pub(crate) rule: Rule,
-    pub(crate) reason: Reason,
-    pub(crate) version: String,
-    pub(crate) edits: Vec<Edit>,
-}
-
-/// What rules need to know.
-#[derive(Clone, Copy)]
-pub(crate) struct Offer<'a> {
-    state: &'a PublishedState,
-    kind: MountKind,
-    assumed: Option<&'a PublishedVersion>,
 }
 
 /// Decides over `pod` and, if it is rewritten, edits it in place.
@@ -129,33 +98,5 @@ fn rewrite(pod: Pod<'_>, shape: Rule, offer: Offer<'_>) -> Result<Plan, Refusal>
         Rule::WorkflowCurrent => workflow::current::mount(pod, offer),
         Rule::RunnerDind => Err(Refusal::new(shape, Reason::Dind)),
         Rule::Runner | Rule::Step => Err(Refusal::new(shape, Reason::ShapeUnknown)),
-    }
-}
-
-impl<'a> Offer<'a> {
-    /// The one tree that may stand for `image`.
-    pub(crate) fn tree_for_image(self, rule: Rule, image: &str) -> Result<Tree<'a>, Refusal> {
-        if let Some(version) = self.assumed {
-            return self.tree(rule, version);
-        }
-        let mut offered = self.state.offered_for(image);
-        match (offered.next(), offered.next()) {
-            (None, _) => Err(Refusal::new(rule, Reason::ImageUnknown)),
-            (Some(_), Some(_)) => Err(Refusal::new(rule, Reason::ImageAmbiguous)),
-            (Some(version), None) => self.tree(rule, version),
-        }
-    }
-
-    /// The tree that the pod's own label names.
-    pub(crate) fn tree_for_label(self, rule: Rule, label: Option<&str>) -> Result<Tree<'a>, Refusal> {
-        let version = match label {
-            Some(label) => self.state.named(label).ok_or(Refusal::new(rule, Reason::VersionNotOffered))?,
-            None => self.assumed.ok_or(Refusal::new(rule, Reason::VersionUnknown))?,
-        };
-        self.tree(rule, version)
-    }
-
-    fn tree(self, rule: Rule, version: &'a PublishedVersion) -> Result<Tree<'a>, Refusal> {
-        Tree::new(self.state, version, self.kind).ok_or(Refusal::new(rule, Reason::NoVolumeImage))
     }
 }

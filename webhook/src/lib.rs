@@ -8,6 +8,7 @@ pub mod decide;
 mod edit;
 pub mod metrics;
 mod placement;
+mod plan;
 mod pod;
 pub mod published;
 pub mod reason;

@@ -12,7 +12,7 @@ use tar::{Archive, Entry, EntryType};
 
 use super::intake::{Intake, Item, is_executable, item_path};
 use crate::fault::{Fault, IoContext, Outcome};
-use crate::install::TreeWriter;
+use crate::tree::writer::TreeWriter;
 
 /// Most bytes between two members and after the last: headers, padding, and extensions such as long names, which
 /// are held in memory.

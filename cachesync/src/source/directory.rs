@@ -11,7 +11,7 @@ use walkdir::DirEntry;
 
 use super::intake::{Intake, Item, is_executable, item_path};
 use crate::fault::{Fault, Outcome};
-use crate::install::TreeWriter;
+use crate::tree::writer::TreeWriter;
 
 /// Writes what `intake` admits of the folder.
 pub(super) fn read(root: &Path, mut intake: Intake<'_>, writer: &mut TreeWriter) -> Outcome<()> {

@@ -12,9 +12,10 @@ use headstart_externals::fault::FaultReason;
 use headstart_externals::relpath::RelPath;
 
 use crate::fault::{Fault, Outcome};
-use crate::install::{Job, TreeWriter};
+use crate::job::Job;
 use crate::progress::Progress;
 use crate::store::Staging;
+use crate::tree::writer::TreeWriter;
 
 pub use download::Fetcher;
 pub use intake::Intake;

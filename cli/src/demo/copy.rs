@@ -32,12 +32,12 @@ impl Measured {
     }
 }
 
-/// Copies the whole externals folder and the cached tree, in turns.
+/// Copies the whole externals folder and the cached tree, in turns; `after_round` is told the round and their number.
 pub(crate) fn compare(
-    stock: &Path,
-    lean: &Path,
+    [stock, lean]: [&Path; 2],
     to: &Path,
     shutdown: &Shutdown,
+    after_round: fn(usize, usize),
 ) -> anyhow::Result<Comparison> {
     let mut measured = [stock, lean].map(|_| Measured { size: Size::default(), seconds: Vec::new() });
     for round in 1..=ROUNDS {
@@ -48,7 +48,7 @@ pub(crate) fn compare(
             measured.seconds.push(begun.elapsed().as_secs_f64());
             fs::remove_dir_all(to)?;
         }
-        super::present::round(round, ROUNDS);
+        after_round(round, ROUNDS);
     }
     for measured in &mut measured {
         measured.seconds.sort_by(f64::total_cmp);

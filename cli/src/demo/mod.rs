@@ -66,7 +66,7 @@ async fn show(args: &Args, folder: &Path, shutdown: &Shutdown) -> anyhow::Result
 
     present::headline("2. Agent and webhook, in this process on loopback");
     let running = Running::start(&source, folder, shutdown).await?;
-    let status = running.wait_until_ready(shutdown).await?;
+    let status = running.wait_until_ready(shutdown, present::progress).await?;
     present::status(&running, &status)?;
 
     present::headline("3. What pods become");
@@ -78,7 +78,9 @@ async fn show(args: &Args, folder: &Path, shutdown: &Shutdown) -> anyhow::Result
     present::headline("4. The stock hook's copy and Headstart's way, on this disk");
     let (from, tree, stop) = (source.path.clone(), running.tree(&status)?, shutdown.clone());
     let to = folder.join("copies");
-    let comparison = tokio::task::spawn_blocking(move || copy::compare(&from, &tree, &to, &stop)).await??;
+    let comparison =
+        tokio::task::spawn_blocking(move || copy::compare([&from, &tree], &to, &stop, present::round))
+            .await??;
     present::comparison(&comparison)?;
 
     if args.serve {

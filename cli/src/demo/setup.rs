@@ -60,8 +60,12 @@ impl Running {
         })
     }
 
-    /// Waits until the cache is ready and returns its status; tells every second how far it is.
-    pub(crate) async fn wait_until_ready(&self, shutdown: &Shutdown) -> anyhow::Result<Value> {
+    /// Waits until the cache is ready and returns its status; `on_progress` is told every second how far it is.
+    pub(crate) async fn wait_until_ready(
+        &self,
+        shutdown: &Shutdown,
+        on_progress: fn(&Value),
+    ) -> anyhow::Result<Value> {
         let begun = std::time::Instant::now();
         let mut said = 0;
         loop {
@@ -82,7 +86,7 @@ impl Running {
             anyhow::ensure!(begun.elapsed() < READY, "the cache was not ready after {READY:?}: {status}");
             if begun.elapsed().as_secs() > said {
                 said = begun.elapsed().as_secs();
-                super::present::progress(&status["versions"][0]["progress"]);
+                on_progress(&status["versions"][0]["progress"]);
             }
             tokio::select! {
                 () = shutdown.begun() => anyhow::bail!("interrupted"),

@@ -250,7 +250,7 @@ fn check_revision(
         );
     }
     let source = source::check(source, revision.is_some(), &format!("{path}.source"), problems)?;
-    let version = VersionName::of(profile, &recipe.selection, revision.as_deref(), &source);
+    let version = VersionName::of(profile, &recipe.selection, revision.as_deref(), &source.identity());
     Some(Revision { revision, images, source, volume_image, version })
 }
 

@@ -1,7 +1,7 @@
 //! Pods that carry our volume already: containers that came later get the same mounts, with the pod's own version.
 
-use crate::decide::Plan;
 use crate::edit::Edit;
+use crate::plan::Plan;
 use crate::pod::Pod;
 use crate::reason::{Reason, Rule};
 use crate::rules::workflow::{EXTERNALS, legacy};

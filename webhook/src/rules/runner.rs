@@ -1,7 +1,7 @@
 //! Runner pods: the tree takes the place of the image's externals, so that a legacy hook copies four files.
 
-use crate::decide::{Offer, Plan, Refusal};
 use crate::edit::{Edit, place};
+use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{Container, Pod, overlap};
 use crate::reason::{Reason, Rule};
 use crate::volume::VOLUME;

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::EXTERNALS;
-use crate::decide::{Offer, Plan, Refusal};
 use crate::edit::{Edit, place};
+use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{Container, Pod};
 use crate::reason::{Reason, Rule};
 use crate::volume::read_only_everywhere;

@@ -3,8 +3,8 @@
 use headstart_externals::names::VERSION_LABEL;
 
 use super::EXTERNALS;
-use crate::decide::{Offer, Plan, Refusal};
 use crate::edit::{Edit, place};
+use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{Container, Mount, Pod, overlap};
 use crate::reason::{Reason, Rule};
 use crate::volume::VOLUME;

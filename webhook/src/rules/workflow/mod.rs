@@ -3,7 +3,7 @@
 pub(crate) mod current;
 pub(crate) mod legacy;
 
-use crate::decide::Refusal;
+use crate::plan::Refusal;
 use crate::pod::Pod;
 use crate::reason::{Reason, Rule};
 use crate::rules::step;

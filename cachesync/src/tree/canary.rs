@@ -33,7 +33,7 @@ pub enum Canary {
 }
 
 /// Runs `node --version`.
-pub(super) fn run(node: &Path, arch: Arch) -> Outcome<Canary> {
+pub(crate) fn run(node: &Path, arch: Arch) -> Outcome<Canary> {
     if let Err(error) = fs::metadata(node) {
         let message = format!("{} is not visible to the canary: {error}", node.display());
         return Err(Fault::new(FaultReason::CheckFailed, message));

@@ -10,11 +10,11 @@ use headstart_externals::layout::{VersionDir, farm_link};
 use headstart_externals::manifest::{FileRecord, Manifest};
 use headstart_externals::relpath::RelPath;
 
-use super::writer::set_folder_mode;
 use crate::fault::{Fault, IoContext, Outcome};
+use crate::tree::writer::set_folder_mode;
 
 /// Writes the farm for the entries of a tree.
-pub(super) fn write(dir: &VersionDir, files: &BTreeMap<RelPath, FileRecord>) -> Outcome<()> {
+pub(crate) fn write(dir: &VersionDir, files: &BTreeMap<RelPath, FileRecord>) -> Outcome<()> {
     let farm = dir.farm();
     fs::create_dir(&farm).doing("create", &farm)?;
     set_folder_mode(&farm)?;
@@ -26,7 +26,7 @@ pub(super) fn write(dir: &VersionDir, files: &BTreeMap<RelPath, FileRecord>) -> 
 }
 
 /// Whether the farm has exactly the links that the manifest's entries need.
-pub(super) fn check(dir: &VersionDir, manifest: &Manifest) -> Outcome<()> {
+pub(crate) fn check(dir: &VersionDir, manifest: &Manifest) -> Outcome<()> {
     let farm = dir.farm();
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(&farm).doing("list", &farm)? {

@@ -1,10 +1,5 @@
 //! One install: source into staging, checks, manifest, sync, one rename. A crash anywhere leaves the root as it was.
 
-mod canary;
-mod farm;
-mod inspect;
-mod writer;
-
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::io::Write as _;
@@ -12,7 +7,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use headstart_externals::arch::Arch;
-use headstart_externals::config::{Limits, Profile, Revision};
 use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::VersionDir;
 use headstart_externals::manifest::{FileRecord, MODE_PLAIN, Manifest};
@@ -20,27 +14,14 @@ use headstart_externals::relpath::RelPath;
 use headstart_externals::selection::{NODE, Selection};
 
 use crate::fault::{Fault, IoContext, Outcome};
+use crate::job::Job;
 use crate::progress::{Progress, Step};
 use crate::source::{self, Fetcher, Intake};
 use crate::store::{Staging, Store, sync_folder};
-
-pub use canary::Canary;
-pub use inspect::inspect;
-pub use writer::TreeWriter;
-pub(crate) use writer::set_folder_mode;
-
-/// What to install, and within which bounds.
-#[derive(Clone, Copy)]
-pub struct Job<'a> {
-    /// The recipe.
-    pub profile: &'a Profile,
-    /// The revision with its source.
-    pub revision: &'a Revision,
-    /// Bounds of the source.
-    pub limits: Limits,
-    /// The architecture to install for.
-    pub arch: Arch,
-}
+use crate::tree::canary::{self, Canary};
+use crate::tree::farm;
+use crate::tree::inspect::inspect;
+use crate::tree::writer::TreeWriter;
 
 /// What an install left on disk.
 #[derive(Clone, Debug)]
