@@ -72,15 +72,24 @@ impl<'a> Pod<'a> {
     pub(crate) fn is_well_formed(self) -> bool {
         let maps = [&self.0["metadata"], &self.0["metadata"]["labels"], &self.0["metadata"]["annotations"]];
         let lists = CONTAINER_LISTS.map(|list| &self.spec()[list]);
-        let affinity = &self.spec()["affinity"];
         self.0.is_object()
             && self.spec().is_object()
             && maps.into_iter().all(is_map)
             && lists.into_iter().chain([&self.spec()["volumes"]]).all(is_list_of_maps)
             && self.containers().all(|container| is_list_of_maps(&container.value["volumeMounts"]))
-            && is_map(affinity)
-            && is_map(&affinity["nodeAffinity"])
+            && is_well_formed_affinity(&self.spec()["affinity"])
     }
+}
+
+/// Down to the terms that placement narrows.
+fn is_well_formed_affinity(affinity: &Value) -> bool {
+    let required = &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let terms = &required["nodeSelectorTerms"];
+    let lists =
+        |term: &Value| ["matchExpressions", "matchFields"].iter().all(|key| is_list_of_maps(&term[*key]));
+    [affinity, &affinity["nodeAffinity"], required].into_iter().all(is_map)
+        && is_list_of_maps(terms)
+        && items(terms).all(|(_, term)| lists(term))
 }
 
 impl<'a> Container<'a> {

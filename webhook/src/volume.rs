@@ -6,7 +6,7 @@ use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
 use serde_json::{Value, json};
 
 use crate::edit::Edit;
-use crate::pod::{Pod, trim};
+use crate::pod::{Container, Pod, trim};
 
 /// Name of the volume where the pod has none of its own to take over.
 pub(crate) const VOLUME: &str = "headstart-externals";
@@ -90,6 +90,13 @@ pub(crate) fn read_only_everywhere(pod: Pod<'_>, volume: &str, read_only: &[Fiel
             read_only.iter().map(set).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// Whether the pod uses [`VOLUME`] for something of its own, be it only a mount of a volume that is not there: such a
+/// pod is refused without us, and must not be made to work by us.
+pub(crate) fn is_name_taken(pod: Pod<'_>) -> bool {
+    let mounts = |container: Container<'_>| container.mounts().any(|mount| mount.volume() == VOLUME);
+    pod.volume(VOLUME).is_some() || pod.containers().any(mounts)
 }
 
 /// A volume of ours that a pod carries already.

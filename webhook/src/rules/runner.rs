@@ -4,7 +4,7 @@ use crate::edit::{Edit, place};
 use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{Container, Pod, overlap};
 use crate::reason::{Reason, Rule};
-use crate::volume::VOLUME;
+use crate::volume::{VOLUME, is_name_taken};
 
 /// The variable that names the container hook.
 const HOOKS: &str = "ACTIONS_RUNNER_CONTAINER_HOOKS";
@@ -42,7 +42,7 @@ pub(crate) fn make_lean(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal>
     if runner.mounts().any(|mount| overlap(mount.path(), &externals)) {
         return Err(refuse(Reason::PathTaken));
     }
-    if pod.volume(VOLUME).is_some() {
+    if is_name_taken(pod) {
         return Err(refuse(Reason::NameTaken));
     }
     let edits = vec![

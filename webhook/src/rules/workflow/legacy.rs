@@ -7,7 +7,7 @@ use crate::edit::{Edit, place};
 use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{Container, Mount, Pod, overlap};
 use crate::reason::{Reason, Rule};
-use crate::volume::VOLUME;
+use crate::volume::{VOLUME, is_name_taken};
 
 /// Whether a container mounts the copied externals, or did so before it was given the tree.
 pub(crate) fn is_shape(pod: Pod<'_>) -> bool {
@@ -33,7 +33,7 @@ pub(crate) fn copied_mounts(pod: Pod<'_>) -> impl Iterator<Item = (Container<'_>
 pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     let refuse = |reason| Refusal::new(Rule::WorkflowLegacy, reason);
     let tree = offer.tree_for_label(Rule::WorkflowLegacy, pod.label(VERSION_LABEL))?;
-    if pod.volume(VOLUME).is_some() {
+    if is_name_taken(pod) {
         return Err(refuse(Reason::NameTaken));
     }
     for (container, copied) in copied_mounts(pod) {
