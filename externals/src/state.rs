@@ -45,6 +45,9 @@ pub struct PublishedVersion {
     pub phase: Phase,
     /// The runner images that it may stand for, published together with it.
     pub images: Vec<ImagePattern>,
+    /// Patterns of the entries that its tree knowingly leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omit: Vec<String>,
     /// What those images' container hooks are like.
     pub hooks: Hooks,
     /// The externals image with the same content, pinned by digest; absent where only hostPath is possible.
@@ -96,6 +99,7 @@ impl PublishedState {
                 name: revision.version.clone(),
                 phase: if at == newest { Phase::Offered } else { Phase::Retiring },
                 images: revision.images.clone(),
+                omit: profile.selection.omit.clone(),
                 hooks: profile.hooks.clone(),
                 volume_image: revision.volume_image.clone(),
             })

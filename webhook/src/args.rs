@@ -20,6 +20,9 @@ use crate::metrics::Metrics;
 use crate::published::{ImmediateState, Published};
 use crate::server::{Webhook, routes};
 
+/// Longest wait for a request on the admin port, where nobody keeps connections.
+const ADMIN_HEADERS: Duration = Duration::from_secs(10);
+
 /// Mutating admission webhook that mounts the node's externals cache into runner and workflow pods.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "headstart-webhook", version)]
@@ -96,11 +99,11 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     };
     // Without a state no pod is changed, but a webhook that has started has one.
     let admin_routes = admin::routes(Arc::new(|| Ok(())), registry, shutdown.clone());
-    let admin_server = Server::new(admin_listener, None, ServerLimits { connections: 64, ..limits });
+    let admin_server = Server::new(admin_listener, None, ServerLimits { headers: ADMIN_HEADERS, ..limits });
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.add(
         "webhook server",
-        Server::new(listener, Some(tls), limits).serve(routes(webhook), shutdown.clone()),
+        Server::new(listener, Some(tls), limits).serve(routes(webhook, shutdown.clone()), shutdown.clone()),
     );
     tasks.add("admin server", admin_server.serve(admin_routes, shutdown.clone()));
     tasks.add("certificate reload", reloader.run(shutdown.clone()));

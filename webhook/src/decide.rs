@@ -62,17 +62,24 @@ fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
     }
     let shape = shape_of(pod)?;
     let state = context.state.ok_or(Refusal::new(shape, Reason::StateUnknown))?;
-    if let Some(carried) = volume::carried(pod, state) {
-        return Ok(complete::plan(pod, shape, carried));
-    }
-    let kind = context.kinds.iter().copied().find(|kind| state.allows(context.namespace, *kind));
-    let kind = kind.ok_or(Refusal::new(shape, Reason::KindRefused))?;
-    let mut plan = rewrite(pod, shape, Offer { state, kind, assumed: context.assumed })?;
+    let mut plan = match volume::carried(pod, state) {
+        Some(carried) => complete::plan(pod, shape, carried),
+        None => {
+            let mut plan = rewrite(pod, shape, offer(state, context, shape)?)?;
+            let note = format!("{}/{}", plan.rule, plan.reason);
+            plan.edits.push(Edit::Set(place(["metadata", "annotations", DECISION_ANNOTATION]), json!(note)));
+            plan
+        }
+    };
     plan.edits.extend(placement::restrict(pod, &state.node_selector));
-    let note = format!("{}/{}", plan.rule, plan.reason);
     plan.edits.push(Edit::Set(place(["metadata", "labels", VERSION_LABEL]), json!(plan.version)));
-    plan.edits.push(Edit::Set(place(["metadata", "annotations", DECISION_ANNOTATION]), json!(note)));
     Ok(plan)
+}
+
+fn offer<'a>(state: &'a PublishedState, context: Context<'a>, shape: Rule) -> Result<Offer<'a>, Refusal> {
+    let allowed = context.kinds.iter().copied().find(|kind| state.allows(context.namespace, *kind));
+    let kind = allowed.ok_or(Refusal::new(shape, Reason::KindRefused))?;
+    Ok(Offer { state, kind, assumed: context.assumed })
 }
 
 /// Recognises the shape from labels, volumes and mounts, never from positions or counts.
@@ -88,6 +95,9 @@ fn shape_of(pod: Pod<'_>) -> Result<Rule, Refusal> {
     } else {
         return Err(Refusal::general(Reason::NotArc));
     };
+    if pod.is_mirror() {
+        return Err(Refusal::new(rule, Reason::Mirror));
+    }
     if pod.is_windows() { Err(Refusal::new(rule, Reason::Windows)) } else { Ok(rule) }
 }
 

@@ -1,6 +1,7 @@
 //! What operators see of the webhook; registered at construction, passed down, never global.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use axum::http::StatusCode;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use crate::decide::Decision;
 
@@ -10,8 +11,7 @@ pub struct Metrics {
     decisions: IntCounterVec,
     duration: Histogram,
     unreadable: IntCounter,
-    /// Requests being worked on.
-    pub in_flight: IntGauge,
+    answers: IntCounterVec,
 }
 
 impl Metrics {
@@ -36,12 +36,18 @@ impl Metrics {
             "headstart_webhook_unreadable_requests_total",
             "Requests that are no AdmissionReview and were answered with an HTTP error",
         )?;
-        let in_flight = IntGauge::new("headstart_webhook_in_flight_requests", "Requests being worked on")?;
+        let answers = IntCounterVec::new(
+            Opts::new(
+                "headstart_webhook_answers_total",
+                "Answers by HTTP status, also to requests that are no review",
+            ),
+            &["status"],
+        )?;
         registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(unreadable.clone()))?;
-        registry.register(Box::new(in_flight.clone()))?;
-        Ok(Self { decisions, duration, unreadable, in_flight })
+        registry.register(Box::new(answers.clone()))?;
+        Ok(Self { decisions, duration, unreadable, answers })
     }
 
     /// Counts one decision that took `seconds`.
@@ -50,6 +56,11 @@ impl Metrics {
         let outcome = if decision.patch.is_empty() { "unchanged" } else { "rewritten" };
         self.decisions.with_label_values(&[rule, outcome, decision.reason.code()]).inc();
         self.duration.observe(seconds);
+    }
+
+    /// Counts one answer.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.answers.with_label_values(&[status.as_str()]).inc();
     }
 
     /// Counts one request that cannot be answered.

@@ -25,7 +25,8 @@ pub(crate) fn restrict(pod: Pod<'_>, selector: &BTreeMap<String, String>) -> Vec
         let terms = json!([{ "matchExpressions": expressions }]);
         return vec![Edit::Set(at(&["nodeSelectorTerms"]), terms)];
     };
-    let narrowed = terms.iter().enumerate().filter(|(_, term)| selects_something(term));
+    let narrowed =
+        terms.iter().enumerate().filter(|(_, term)| selects_something(term) && !names_a_node(term));
     narrowed
         .flat_map(|(index, term)| {
             let present = term["matchExpressions"].as_array().map_or(&[][..], Vec::as_slice);
@@ -52,6 +53,15 @@ fn selects_something(term: &Value) -> bool {
     ["matchExpressions", "matchFields"]
         .iter()
         .any(|key| term[key].as_array().is_some_and(|list| !list.is_empty()))
+}
+
+/// A term that names its node leaves nothing to choose: the pod must go where its runner's volume is.
+fn names_a_node(term: &Value) -> bool {
+    let names = |list: &str, key: &str| {
+        let list = term[list].as_array().into_iter().flatten();
+        list.into_iter().any(|expression| expression["key"] == key && expression["operator"] == "In")
+    };
+    names("matchFields", "metadata.name") || names("matchExpressions", "kubernetes.io/hostname")
 }
 
 #[cfg(test)]
@@ -90,6 +100,15 @@ mod tests {
         assert_eq!(terms(&once)[1]["matchExpressions"].as_array().unwrap().len(), 2);
         assert_eq!(terms(&once)[2], json!({}), "an empty term selects nothing and must go on doing so");
         assert_eq!(restricted(once["spec"].clone()), once);
+    }
+
+    #[test]
+    fn a_term_that_names_its_node_is_left_alone() {
+        let host = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": ["worker-1"]});
+        let name = json!({"key": "metadata.name", "operator": "In", "values": ["worker-1"]});
+        let own = json!([{"matchExpressions": [host]}, {"matchFields": [name]}]);
+        let spec = json!({"affinity": {"nodeAffinity": {REQUIRED[3]: {"nodeSelectorTerms": own}}}});
+        assert_eq!(restricted(spec.clone())["spec"], spec);
     }
 
     #[test]

@@ -63,6 +63,10 @@ impl<'a> Pod<'a> {
         self.volumes().find(|(_, volume)| volume["name"] == name)
     }
 
+    pub(crate) fn is_mirror(self) -> bool {
+        self.0["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string()
+    }
+
     pub(crate) fn is_windows(self) -> bool {
         let spec = self.spec();
         spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows"
@@ -76,7 +80,7 @@ impl<'a> Pod<'a> {
             && self.spec().is_object()
             && maps.into_iter().all(is_map)
             && lists.into_iter().chain([&self.spec()["volumes"]]).all(is_list_of_maps)
-            && self.containers().all(|container| is_list_of_maps(&container.value["volumeMounts"]))
+            && self.containers().all(Container::is_well_formed)
             && is_well_formed_affinity(&self.spec()["affinity"])
     }
 }
@@ -93,6 +97,10 @@ fn is_well_formed_affinity(affinity: &Value) -> bool {
 }
 
 impl<'a> Container<'a> {
+    fn is_well_formed(self) -> bool {
+        ["volumeMounts", "volumeDevices", "env"].iter().all(|key| is_list_of_maps(&self.value[*key]))
+    }
+
     pub(crate) fn name(self) -> &'a str {
         self.value["name"].as_str().unwrap_or_default()
     }
@@ -103,6 +111,20 @@ impl<'a> Container<'a> {
 
     pub(crate) fn mounts(self) -> impl Iterator<Item = Mount<'a>> {
         items(&self.value["volumeMounts"]).map(|(index, value)| Mount { index, value })
+    }
+
+    /// Where the container has something of a volume: its mounts, and its block devices.
+    pub(crate) fn paths(self) -> impl Iterator<Item = String> {
+        let devices =
+            items(&self.value["volumeDevices"]).filter_map(|(_, device)| device["devicePath"].as_str());
+        self.mounts().map(Mount::path).chain(devices.map(plain_path))
+    }
+
+    /// Whether something of the container's own lies at, above or below the mount, so that the two would collide.
+    pub(crate) fn collides_with(self, mount: Mount<'_>) -> bool {
+        let others = self.mounts().filter(|other| other.index != mount.index).map(Mount::path);
+        let devices = self.paths().skip(self.mounts().count());
+        others.chain(devices).any(|path| overlap(&path, &mount.path()))
     }
 
     /// The entry of an environment variable; the last one counts, as in the kubelet.
@@ -122,9 +144,14 @@ impl<'a> Mount<'a> {
         self.value["name"].as_str().unwrap_or_default()
     }
 
-    /// The path inside the container, without a trailing slash.
-    pub(crate) fn path(self) -> &'a str {
-        trim(self.value["mountPath"].as_str().unwrap_or_default())
+    /// The path inside the container, in its plain form.
+    pub(crate) fn path(self) -> String {
+        plain_path(self.value["mountPath"].as_str().unwrap_or_default())
+    }
+
+    /// Whether the mount takes part in mounts that come later on the host; such a mount has rules of its own.
+    pub(crate) fn propagates(self) -> bool {
+        self.value["mountPropagation"].as_str().is_some_and(|propagation| propagation != "None")
     }
 
     /// Whether the mount shows a part of its volume only.
@@ -140,10 +167,17 @@ pub(crate) fn overlap(a: &str, b: &str) -> bool {
     a == b || below(a, b) || below(b, a) || a == "/" || b == "/"
 }
 
-/// A container path without trailing slashes, but for the root itself.
-pub(crate) fn trim(path: &str) -> &str {
-    let trimmed = path.trim_end_matches('/');
-    if trimmed.is_empty() && !path.is_empty() { "/" } else { trimmed }
+/// A container path as the runtime will understand it: absolute, without empty, `.` and `..` parts.
+pub(crate) fn plain_path(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
@@ -156,4 +190,23 @@ fn is_map(value: &Value) -> bool {
 
 fn is_list_of_maps(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(|items| items.iter().all(Value::is_object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_as_the_runtime_understands_them() {
+        for spelled in [
+            "/home/runner/externals",
+            "/home/runner//externals/",
+            "home/./runner/externals",
+            "/x/../home/runner/externals",
+        ] {
+            assert_eq!(plain_path(spelled), "/home/runner/externals");
+        }
+        assert_eq!(plain_path("/"), "/");
+        assert!(overlap("/", "/__e") && overlap("/__e", "/__e/t") && !overlap("/__e", "/__e2"));
+    }
 }

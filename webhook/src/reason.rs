@@ -65,8 +65,11 @@ reasons! {
     HooksUnknown, "hooks-unknown", "the profile does not list this hook path; add it under `hooks.legacy` if it copies";
     ImageUnknown, "image-unknown", "no offered version stands for this image; see the profile's `images`";
     ImageAmbiguous, "image-ambiguous", "several profiles stand for this image; make their `images` differ";
+    Mirror, "mirror", "a mirror pod shows what a kubelet runs already";
+    NodeChosen, "node-chosen", "a variable of the runner chooses a Node.js that the profile may omit";
+    OwnersChanged, "owners-changed", "the runner's command changes owners or modes, which fails on a read-only tree";
     WorkMountUnclear, "work-mount-unclear", "the runner needs exactly one mount whose path ends in /_work";
-    PathTaken, "path-taken", "a mount of the pod's own lies at, above or below the externals path";
+    PathTaken, "path-taken", "a volume of the pod's own lies at, above or below the externals path";
     NameTaken, "name-taken", "a volume of the pod's own is named headstart-externals";
     VersionUnknown, "version-unknown", "the pod does not name a version, so its runner has paid for a full copy already";
     VersionNotOffered, "version-not-offered", "the pod's version label names no version that is offered or retiring";

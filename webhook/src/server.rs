@@ -1,14 +1,17 @@
 //! The HTTP side: one route per way to mount, bounded bodies, a deadline; every request that can be read is allowed.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use headstart_externals::state::MountKind;
+use headstart_runtime::shutdown::Shutdown;
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -38,8 +41,8 @@ const HOST_PATH: &[MountKind] = &[MountKind::HostPath];
 const IMAGE: &[MountKind] = &[MountKind::Image];
 const AUTO: &[MountKind] = &[MountKind::HostPath, MountKind::Image];
 
-/// The webhook's routes.
-pub fn routes(webhook: Webhook) -> Router {
+/// The webhook's routes. From the shutdown on, answers ask their clients to close the connection.
+pub fn routes(webhook: Webhook, shutdown: Shutdown) -> Router {
     let deadline = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, webhook.deadline);
     let route = |kinds: &'static [MountKind]| {
         post(move |State(webhook): State<Webhook>, body: Bytes| async move { webhook.review(&body, kinds) })
@@ -51,23 +54,33 @@ pub fn routes(webhook: Webhook) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::new())
         .layer(deadline)
+        .layer(map_response_with_state((webhook.metrics.clone(), shutdown), close_when_draining))
         .with_state(webhook)
+}
+
+/// Moves kept-alive connections to other replicas before this one ends; also counts answers by status.
+async fn close_when_draining(
+    State((metrics, shutdown)): State<(Metrics, Shutdown)>,
+    mut response: Response,
+) -> Response {
+    metrics.answered(response.status());
+    if shutdown.has_begun() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 impl Webhook {
     fn review(&self, body: &[u8], kinds: &[MountKind]) -> Response {
         let begun = Instant::now();
-        self.metrics.in_flight.inc();
-        let response = match Request::parse(body) {
+        match Request::parse(body) {
             Ok(request) => self.answer(&request, kinds, begun),
             Err(error) => {
                 self.metrics.unreadable();
                 tracing::warn!(%error, "not an AdmissionReview");
                 (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
             }
-        };
-        self.metrics.in_flight.dec();
-        response
+        }
     }
 
     fn answer(&self, request: &Request<'_>, kinds: &[MountKind], begun: Instant) -> Response {
@@ -100,6 +113,8 @@ impl Webhook {
         let state = self.published.get();
         let context =
             Context { namespace: &request.namespace, kinds, state: state.as_deref(), assumed: None };
-        decide(&mut pod, context)
+        // A panic would be a bug, and no reason to answer with anything but "unchanged".
+        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| decide(&mut pod, context)));
+        decided.unwrap_or_else(|_| unchanged(Reason::Internal))
     }
 }

@@ -1,15 +1,20 @@
 //! What Headstart's volume and its mounts look like in a pod, and how they are recognised there again.
 
+use std::path::Path;
+
 use headstart_externals::layout::Root;
-use headstart_externals::names::VERSION_LABEL;
 use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
+use headstart_externals::version::VersionName;
 use serde_json::{Value, json};
 
 use crate::edit::Edit;
-use crate::pod::{Container, Pod, trim};
+use crate::pod::{Container, Pod};
 
 /// Name of the volume where the pod has none of its own to take over.
 pub(crate) const VOLUME: &str = "headstart-externals";
+
+/// Name of the hooks' own volume, which the tree takes over in workflow pods of current hooks.
+pub(crate) const TAKEN_OVER: &str = "externals";
 
 /// One field of a mount.
 pub(crate) type Field = (&'static str, Value);
@@ -87,7 +92,9 @@ pub(crate) fn read_only_everywhere(pod: Pod<'_>, volume: &str, read_only: &[Fiel
             let set = move |(key, value): &Field| {
                 Edit::Set(container.place(["volumeMounts", &index, key]), value.clone())
             };
-            read_only.iter().map(set).collect::<Vec<_>>()
+            // A mount that propagates cannot be recursively read-only; the API server would refuse the pod.
+            let possible = |(key, _): &&Field| *key == "readOnly" || !mount.propagates();
+            read_only.iter().filter(possible).map(set).collect::<Vec<_>>()
         })
         .collect()
 }
@@ -106,25 +113,23 @@ pub(crate) struct Carried {
     pub(crate) read_only: Vec<Field>,
 }
 
-/// The volume of ours that the pod carries, if it does.
+/// The volume of ours that the pod carries, if it does; told by the volume alone, whatever became of the labels.
 pub(crate) fn carried(pod: Pod<'_>, state: &PublishedState) -> Option<Carried> {
-    let version = pod.label(VERSION_LABEL)?;
-    pod.volumes().find_map(|(_, volume)| {
-        let kind = kind_of(volume, version, state)?;
-        let name = volume["name"].as_str()?.to_owned();
-        Some(Carried { volume: name, version: version.to_owned(), read_only: read_only(kind) })
+    [VOLUME, TAKEN_OVER].into_iter().find_map(|name| {
+        let (version, kind) = version_of(pod.volume(name)?.1, state)?;
+        Some(Carried { volume: name.to_owned(), version, read_only: read_only(kind) })
     })
 }
 
-/// The kind of a volume that shows the tree of the version named `version`; `None` for all other volumes.
-fn kind_of(volume: &Value, version: &str, state: &PublishedState) -> Option<MountKind> {
-    let version = version.parse().ok()?;
-    let tree = Root::new(&state.host_root).version(&version).tree();
-    let host_path = volume["hostPath"]["path"].as_str().map(trim);
-    if host_path.is_some_and(|path| tree.as_os_str() == path) {
-        return Some(MountKind::HostPath);
+/// The version whose tree a volume shows, and how; `None` for volumes that we do not make.
+fn version_of(volume: &Value, state: &PublishedState) -> Option<(String, MountKind)> {
+    if let Some(image) = volume["image"]["reference"].as_str() {
+        let shows = |published: &&PublishedVersion| published.volume_image.as_deref() == Some(image);
+        return Some((state.versions.iter().find(shows)?.name.to_string(), MountKind::Image));
     }
-    let image = volume["image"]["reference"].as_str()?;
-    let published = state.versions.iter().find(|published| published.name == version)?;
-    (published.volume_image.as_deref() == Some(image)).then_some(MountKind::Image)
+    let root = Root::new(&state.host_root);
+    let path = Path::new(volume["hostPath"]["path"].as_str()?);
+    let version: VersionName = path.parent()?.file_name()?.to_str()?.parse().ok()?;
+    let ours = volume["hostPath"]["type"] == "Directory" && path == root.version(&version).tree();
+    ours.then(|| (version.to_string(), MountKind::HostPath))
 }

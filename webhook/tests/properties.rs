@@ -92,6 +92,8 @@ fn junk() -> impl Strategy<Value = Value> {
             "windows",
             "worker-1",
             "None",
+            "HostToContainer",
+            "/__e/x",
         ])
         .prop_map(Value::from),
         ".{0,20}".prop_map(Value::from),
@@ -167,6 +169,9 @@ proptest! {
         for operation in &decision.patch {
             prop_assert!(may_be_edited(operation.path().as_str()), "{}", operation);
         }
+        for fault in faults(&after) {
+            prop_assert!(faults(&before).contains(&fault), "{}", fault);
+        }
         let mut twice = after.clone();
         let again = decide_freely(&mut twice, kind);
         prop_assert_eq!(again.patch, vec![], "second pass: {}", again.reason);
@@ -181,27 +186,88 @@ proptest! {
     }
 }
 
+/// What the API server would refuse, of the kinds that an edit of ours could bring about.
+fn faults(pod: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let names: Vec<Value> =
+        list(&pod["spec"]["volumes"]).iter().map(|volume| volume["name"].clone()).collect();
+    let double = |name: &&Value| names.iter().filter(|other| other == name).count() > 1;
+    faults.extend(names.iter().filter(double).map(|name| format!("volume {name} twice")));
+    for kind in ["containers", "initContainers", "ephemeralContainers"] {
+        for container in list(&pod["spec"][kind]) {
+            let mounts = list(&container["volumeMounts"]);
+            for mount in &mounts {
+                let path = &mount["mountPath"];
+                if mounts.iter().filter(|other| other["mountPath"] == *path).count() > 1 {
+                    faults.push(format!("{path} mounted twice"));
+                }
+                if !names.contains(&mount["name"]) {
+                    faults.push(format!("no volume {}", mount["name"]));
+                }
+                let propagates = mount["mountPropagation"].as_str().is_some_and(|how| how != "None");
+                if !mount["recursiveReadOnly"].is_null() && (mount["readOnly"] != true || propagates) {
+                    faults.push(format!("{path} cannot be recursively read-only"));
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// A container as the hooks make it, before anything was rewritten.
+fn late(mut container: Value, change: impl Fn(&mut Value)) -> Value {
+    container["name"] = json!("late");
+    for mount in container["volumeMounts"].as_array_mut().unwrap() {
+        change(mount);
+    }
+    container
+}
+
 #[test]
 fn a_container_that_comes_later_gets_the_same_mounts() {
     let mut completed = 0;
-    for mut pod in fixtures() {
-        let first = decide_freely(&mut pod, MountKind::HostPath);
+    for (kind, before) in [MountKind::HostPath, MountKind::Image]
+        .into_iter()
+        .flat_map(|k| fixtures().into_iter().map(move |p| (k, p)))
+    {
+        let mut pod = before.clone();
+        let first = decide_freely(&mut pod, kind);
         if first.patch.is_empty() || !first.rule.unwrap().code().starts_with("workflow") {
             continue;
         }
-        let mut late = pod["spec"]["containers"][0].clone();
-        late["name"] = json!("late");
-        for mount in late["volumeMounts"].as_array_mut().unwrap() {
-            mount.as_object_mut().unwrap().remove("readOnly");
+        for (list, propagation) in [
+            ("containers", Value::Null),
+            ("initContainers", Value::Null),
+            ("containers", json!("HostToContainer")),
+        ] {
+            let mut pod = pod.clone();
+            // Another webhook may take our label away; the volume still tells the version.
+            pod["metadata"]["labels"].as_object_mut().unwrap().remove("headstart.dev/version");
+            let container = late(before["spec"]["containers"][0].clone(), |mount| {
+                if !propagation.is_null() {
+                    mount["mountPropagation"] = propagation.clone();
+                }
+            });
+            if pod["spec"][list].is_null() {
+                pod["spec"][list] = json!([]);
+            }
+            pod["spec"][list].as_array_mut().unwrap().push(container);
+            let again = decide_freely(&mut pod, kind);
+            assert_eq!((again.reason.code(), &again.version), ("completed", &first.version));
+            assert_eq!(pod["metadata"]["labels"]["headstart.dev/version"].as_str(), first.version.as_deref());
+            let late = pod["spec"][list].as_array().unwrap().last().unwrap();
+            let externals = late["volumeMounts"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|mount| mount["mountPath"] == "/__e")
+                .unwrap();
+            let legacy_init = list == "initContainers" && first.rule.unwrap().code() == "workflow-legacy";
+            assert_eq!(externals["readOnly"] == json!(true), !legacy_init, "{list}: {externals}");
+            assert_eq!(faults(&pod), faults(&before));
+            completed += 1;
         }
-        pod["spec"]["containers"].as_array_mut().unwrap().push(late);
-        let again = decide_freely(&mut pod, MountKind::HostPath);
-        assert_eq!((again.reason.code(), again.version), ("completed", first.version));
-        let mounts =
-            pod["spec"]["containers"].as_array().unwrap().last().unwrap()["volumeMounts"].as_array().unwrap();
-        let externals = mounts.iter().find(|mount| mount["mountPath"] == "/__e").unwrap();
-        assert_eq!(externals["readOnly"], json!(true));
-        completed += 1;
     }
-    assert!(completed > 50);
+    assert!(completed > 300);
 }

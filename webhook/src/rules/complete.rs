@@ -10,7 +10,8 @@ use crate::volume::{Carried, mount, read_only_everywhere};
 /// What is missing in the pod; nothing, if it is complete.
 pub(crate) fn plan(pod: Pod<'_>, rule: Rule, carried: Carried) -> Plan {
     let mut edits = read_only_everywhere(pod, &carried.volume, &carried.read_only);
-    edits.extend(legacy::copied_mounts(pod).map(|(container, copied)| {
+    let free = legacy::copied_mounts(pod).filter(|(container, copied)| !container.collides_with(*copied));
+    edits.extend(free.map(|(container, copied)| {
         let mount = mount(&carried.volume, EXTERNALS, &carried.read_only);
         Edit::Replace(container.place(["volumeMounts", &copied.index.to_string()]), mount)
     }));

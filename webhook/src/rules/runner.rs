@@ -1,8 +1,10 @@
 //! Runner pods: the tree takes the place of the image's externals, so that a legacy hook copies four files.
 
+use serde_json::Value;
+
 use crate::edit::{Edit, place};
 use crate::plan::{Offer, Plan, Refusal};
-use crate::pod::{Container, Pod, overlap};
+use crate::pod::{Container, Mount, Pod, overlap};
 use crate::reason::{Reason, Rule};
 use crate::volume::{VOLUME, is_name_taken};
 
@@ -11,6 +13,13 @@ const HOOKS: &str = "ACTIONS_RUNNER_CONTAINER_HOOKS";
 
 /// The hook of the current generation in official images; it copies nothing in the runner.
 const CURRENT_HOOK: &str = "/home/runner/k8s-novolume/index.js";
+
+/// Variables by which a runner executes an older Node.js than the one it would take, which the tree may omit.
+const CHOOSE_NODE: [&str; 3] = [
+    "ACTIONS_RUNNER_FORCED_INTERNAL_NODE_VERSION",
+    "ACTIONS_RUNNER_FORCE_ACTIONS_NODE_VERSION",
+    "ACTIONS_ALLOW_USE_UNSECURE_NODE_VERSION",
+];
 
 /// Last part of the work folder's path in every chart and template; the externals folder lies beside it.
 const WORK: &str = "/_work";
@@ -38,8 +47,14 @@ pub(crate) fn make_lean(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal>
     if !hook.is_some_and(|hook| tree.version.hooks.legacy.iter().any(|legacy| legacy == hook)) {
         return Err(refuse(Reason::HooksUnknown));
     }
+    if !tree.version.omit.is_empty() && CHOOSE_NODE.iter().any(|name| runner.env(name).is_some()) {
+        return Err(refuse(Reason::NodeChosen));
+    }
+    if changes_owners(runner) {
+        return Err(refuse(Reason::OwnersChanged));
+    }
     let externals = externals_path(runner).ok_or(refuse(Reason::WorkMountUnclear))?;
-    if runner.mounts().any(|mount| overlap(mount.path(), &externals)) {
+    if runner.paths().any(|path| overlap(&path, &externals)) {
         return Err(refuse(Reason::PathTaken));
     }
     if is_name_taken(pod) {
@@ -58,9 +73,16 @@ fn runner(pod: Pod<'_>) -> Option<Container<'_>> {
 
 /// Where the hook looks for externals: beside the work folder, wherever the runner is installed.
 fn externals_path(runner: Container<'_>) -> Option<String> {
-    let mut parents = runner.mounts().filter_map(|mount| mount.path().strip_suffix(WORK));
-    let (parent, None) = (parents.next()?, parents.next()) else { return None };
-    let plain = parent.split('/').all(|part| part != ".." && part != ".");
-    let absolute = parent.is_empty() || parent.starts_with('/');
-    (plain && absolute).then(|| format!("{parent}/externals"))
+    let work = |mount: Mount<'_>| mount.path().strip_suffix(WORK).map(|parent| format!("{parent}/externals"));
+    let mut found = runner.mounts().filter_map(work);
+    match (found.next(), found.next()) {
+        (Some(externals), None) => Some(externals),
+        _ => None,
+    }
+}
+
+/// Whether the container's command changes owners or modes, which fails on a read-only tree.
+fn changes_owners(runner: Container<'_>) -> bool {
+    let texts = ["command", "args"].into_iter().filter_map(|key| runner.value[key].as_array()).flatten();
+    texts.filter_map(Value::as_str).any(|text| text.contains("chown") || text.contains("chmod"))
 }

@@ -5,21 +5,24 @@ use serde_json::{Value, json};
 use super::EXTERNALS;
 use crate::edit::{Edit, place};
 use crate::plan::{Offer, Plan, Refusal};
-use crate::pod::{Container, Pod};
+use crate::pod::{Container, Mount, Pod, plain_path};
 use crate::reason::{Reason, Rule};
-use crate::volume::read_only_everywhere;
+use crate::volume::{TAKEN_OVER as VOLUME, read_only_everywhere};
 
-/// Name of the volume, and of the init container that fills it.
-const VOLUME: &str = "externals";
+/// Name of the init container that fills the volume.
 const FS_INIT: &str = "fs-init";
 
 /// Where fs-init mounts the volume.
 const TARGET: &str = "/mnt/externals";
 
-/// Whether the pod has the emptyDir that these hooks make.
-pub(crate) fn has_volume(pod: Pod<'_>) -> bool {
-    pod.volume(VOLUME).is_some_and(|(_, volume)| volume["emptyDir"].is_object())
-        || pod.list("initContainers").any(|container| container.name() == FS_INIT)
+/// Whether the pod has the emptyDir that these hooks make, or the init container that fills it.
+pub(crate) fn is_shape(pod: Pod<'_>) -> bool {
+    pod.volume(VOLUME).is_some_and(|(_, volume)| volume["emptyDir"].is_object()) || fs_init(pod).is_some()
+}
+
+/// Whether an init container uses the volume.
+pub(crate) fn is_filled(pod: Pod<'_>) -> bool {
+    pod.list("initContainers").any(|container| mounts_of(container).next().is_some())
 }
 
 /// The init container that these hooks make.
@@ -36,8 +39,11 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     if !volume["emptyDir"].is_object() {
         return Err(refuse(Reason::ShapeUnknown));
     }
-    if !pod.containers().all(mounts_as_the_hooks_do) {
+    if mounts_of(fs_init).count() != 1 || !pod.containers().all(mounts_as_the_hooks_do) {
         return Err(refuse(Reason::ExternalsShared));
+    }
+    if pod.containers().any(|container| mounts_of(container).any(|mount| container.collides_with(mount))) {
+        return Err(refuse(Reason::PathTaken));
     }
     let tree = offer.tree_for_image(Rule::WorkflowCurrent, fs_init.image())?;
     let mut edits = vec![Edit::Replace(place(["spec", "volumes", &at.to_string()]), tree.volume(VOLUME))];
@@ -51,6 +57,10 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     })
 }
 
+fn mounts_of(container: Container<'_>) -> impl Iterator<Item = Mount<'_>> {
+    container.mounts().filter(|mount| mount.volume() == VOLUME)
+}
+
 /// Whether the container's mounts of the volume are those that the hooks make: whole, at `/__e`, and at the target
 /// in fs-init alone. Anything else may write there.
 fn mounts_as_the_hooks_do(container: Container<'_>) -> bool {
@@ -59,11 +69,7 @@ fn mounts_as_the_hooks_do(container: Container<'_>) -> bool {
         ("initContainers", _) => "",
         _ => EXTERNALS,
     };
-    container.mounts().filter(|mount| mount.volume() == VOLUME).all(|mount| {
-        mount.path() == expected
-            && !mount.is_partial()
-            && mount.value["mountPropagation"].as_str().is_none_or(|p| p == "None")
-    })
+    mounts_of(container).all(|mount| mount.path() == expected && !mount.is_partial() && !mount.propagates())
 }
 
 /// The script of a container that runs `sh -c <script>` and nothing else.
@@ -77,11 +83,11 @@ fn script_of(container: &Value) -> Option<&str> {
     }
 }
 
-/// The script without its one move of externals; `None` if a segment that names externals is not understood.
+/// The script without its one move of externals; `None` if it does anything but that and make folders elsewhere.
 fn without_move(script: &str) -> Option<String> {
     let segments: Vec<&str> = script.split(" && ").map(str::trim).collect();
     let (moves, others): (Vec<&str>, Vec<&str>) = segments.iter().partition(|segment| is_move(segment));
-    let understood = others.iter().all(|segment| !segment.contains("externals") || is_mkdir(segment));
+    let understood = others.iter().all(|segment| is_mkdir(segment));
     match moves.len() {
         1 if understood && others.is_empty() => Some("true".to_owned()),
         1 if understood => Some(others.join(" && ")),
@@ -92,12 +98,15 @@ fn without_move(script: &str) -> Option<String> {
 fn is_move(segment: &str) -> bool {
     let words: Vec<&str> = segment.split_whitespace().collect();
     let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
-    matches!(words, ["mv", "/home/runner/externals/*", target] if target.trim_end_matches('/') == TARGET)
+    matches!(words, ["mv", "/home/runner/externals/*", target] if plain_path(target) == TARGET)
 }
 
+/// Makes one folder with a plain name, which is not inside the tree.
 fn is_mkdir(segment: &str) -> bool {
     let words: Vec<&str> = segment.split_whitespace().collect();
-    matches!(words.as_slice(), ["mkdir", "-p", target] if target.trim_end_matches('/') == TARGET)
+    let plain = |path: &str| path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    let outside = |path: &str| path.starts_with('/') && !plain_path(path).starts_with(&format!("{TARGET}/"));
+    matches!(words.as_slice(), ["mkdir", "-p", path] if plain(path) && outside(path))
 }
 
 #[cfg(test)]
@@ -109,6 +118,9 @@ mod tests {
         let script = "mkdir -p /mnt/externals && mkdir -p /mnt/work && mv /home/runner/externals/* /mnt/externals/ && mkdir -p /mnt/work/a/b";
         let expected = "mkdir -p /mnt/externals && mkdir -p /mnt/work && mkdir -p /mnt/work/a/b";
         assert_eq!(without_move(script).as_deref(), Some(expected));
+        let script =
+            "mv /home/runner/externals/* /mnt/externals/ && mkdir -p /mnt/work/my-externals/my-externals";
+        assert_eq!(without_move(script).as_deref(), Some("mkdir -p /mnt/work/my-externals/my-externals"));
         assert_eq!(without_move("sudo mv /home/runner/externals/* /mnt/externals").as_deref(), Some("true"));
     }
 
@@ -123,6 +135,9 @@ mod tests {
             "mv /home/runner/externals/* /mnt/externals; rm -rf /mnt/externals/node16",
             "mv /home/runner/externals/* /mnt/externals && chmod -R 777 /mnt/externals",
             "mv /home/runner/externals/* /mnt/externals || true",
+            "cd /mnt && rm -rf external* && mv /home/runner/externals/* /mnt/externals",
+            "mkdir -p /mnt/externals/more && mv /home/runner/externals/* /mnt/externals",
+            "mkdir -p $(id) && mv /home/runner/externals/* /mnt/externals",
         ] {
             assert_eq!(without_move(script), None, "{script}");
         }

@@ -5,7 +5,7 @@ use headstart_externals::names::VERSION_LABEL;
 use super::EXTERNALS;
 use crate::edit::{Edit, place};
 use crate::plan::{Offer, Plan, Refusal};
-use crate::pod::{Container, Mount, Pod, overlap};
+use crate::pod::{Container, Mount, Pod};
 use crate::reason::{Reason, Rule};
 use crate::volume::{VOLUME, is_name_taken};
 
@@ -36,11 +36,8 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     if is_name_taken(pod) {
         return Err(refuse(Reason::NameTaken));
     }
-    for (container, copied) in copied_mounts(pod) {
-        let mut others = container.mounts().filter(|mount| mount.index != copied.index);
-        if others.any(|mount| overlap(mount.path(), EXTERNALS)) {
-            return Err(refuse(Reason::PathTaken));
-        }
+    if copied_mounts(pod).any(|(container, copied)| container.collides_with(copied)) {
+        return Err(refuse(Reason::PathTaken));
     }
     let mut edits = vec![Edit::Append(place(["spec", "volumes"]), tree.volume(VOLUME))];
     edits.extend(copied_mounts(pod).map(|(container, copied)| {

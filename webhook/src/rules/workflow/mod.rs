@@ -16,16 +16,14 @@ pub(crate) fn shape(pod: Pod<'_>) -> Result<Rule, Refusal> {
     if legacy::is_shape(pod) {
         return Ok(Rule::WorkflowLegacy);
     }
-    if !current::has_volume(pod) {
+    if !current::is_shape(pod) {
         return Err(Refusal::new(Rule::WorkflowLegacy, Reason::ShapeUnknown));
     }
     let no_step = |reason| Err(Refusal::new(Rule::Step, reason));
     match current::fs_init(pod) {
         Some(fs_init) if step::copies_tools(&fs_init.value["command"][2]) => no_step(Reason::StepToolCopy),
         Some(_) => Ok(Rule::WorkflowCurrent),
-        None if pod.list("initContainers").next().is_some() => {
-            Err(Refusal::new(Rule::WorkflowCurrent, Reason::InitReplaced))
-        }
+        None if current::is_filled(pod) => Err(Refusal::new(Rule::WorkflowCurrent, Reason::InitReplaced)),
         None => no_step(Reason::StepPlain),
     }
 }

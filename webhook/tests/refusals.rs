@@ -1,0 +1,253 @@
+//! Every reason to leave a pod alone, each shown by a recorded pod with one thing changed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use headstart_externals::config::Config;
+use headstart_externals::image::ImagePattern;
+use headstart_externals::state::{Allowed, MountKind, Phase, PublishedState};
+use headstart_webhook::decide::{Context, decide};
+use headstart_webhook::reason::Reason;
+use serde_json::{Value, json};
+
+const RUNNER: &str = "arc/kubernetes.json";
+const LEGACY: &str = "hooks/v0.7.0/prepare-kube-scheduler.json";
+const CURRENT: &str = "hooks/v0.8.1/prepare-services.json";
+
+fn fixture(path: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The built-in profile, for the image of the recorded pods.
+fn state() -> PublishedState {
+    let mut state = PublishedState::immediate(&Config::embedded().unwrap());
+    state.versions[0].images = vec![ImagePattern::new("ghcr.io/actions/actions-runner:latest")];
+    state
+}
+
+fn reason_with(state: &PublishedState, kind: MountKind, mut pod: Value) -> &'static str {
+    let before = pod.clone();
+    let context = Context { namespace: "n", kinds: &[kind], state: Some(state), assumed: None };
+    let decision = decide(&mut pod, context);
+    assert_eq!(decision.patch.is_empty(), before == pod);
+    decision.reason.code()
+}
+
+fn reason(pod: Value) -> &'static str {
+    reason_with(&state(), MountKind::HostPath, pod)
+}
+
+/// A fixture with `value` put at `pointer`; `-` at its end appends.
+fn with(path: &str, pointer: &str, value: Value) -> Value {
+    changed(fixture(path), pointer, value)
+}
+
+fn changed(mut pod: Value, pointer: &str, value: Value) -> Value {
+    let operation = json!([{"op": "add", "path": pointer, "value": value}]);
+    json_patch::patch(&mut pod, &serde_json::from_value::<json_patch::Patch>(operation).unwrap()).unwrap();
+    pod
+}
+
+/// The legacy workflow pod, labelled as a paired runner's template does.
+fn labelled() -> Value {
+    let version = state().versions[0].name.to_string();
+    with(LEGACY, "/metadata/labels/headstart.dev~1version", json!(version))
+}
+
+fn script(script: &str) -> Value {
+    with(CURRENT, "/spec/initContainers/0/command/2", json!(script))
+}
+
+/// Every case: what is changed, and the reason that must follow.
+fn cases() -> Vec<(&'static str, Value)> {
+    let mount = |path: &str| json!({"name": "own", "mountPath": path});
+    let runner_mount = |path: &str| with(RUNNER, "/spec/containers/0/volumeMounts/-", mount(path));
+    let env = |name: &str| with(RUNNER, "/spec/containers/0/env/-", json!({"name": name, "value": "node12"}));
+    let copied = json!({"name": "work", "mountPath": "/__e", "subPath": "externals"});
+    let externals = |path: &str| json!({"name": "externals", "mountPath": path});
+    let first = "/spec/containers/0/volumeMounts/-";
+    vec![
+        // Runner pods.
+        ("lean", fixture(RUNNER)),
+        ("no-hooks", fixture("arc/default.json")),
+        ("dind", fixture("arc/dind.json")),
+        ("hooks-current", fixture("arc/kubernetes-novolume.json")),
+        ("hooks-unknown", with(RUNNER, "/spec/containers/0/env/0/value", json!("/opt/own-hook.js"))),
+        ("no-runner-container", with(RUNNER, "/spec/containers/0/name", json!("main"))),
+        ("image-unknown", with(RUNNER, "/spec/containers/0/image", json!("example.com/runner:1"))),
+        ("windows", with(RUNNER, "/spec/os", json!({"name": "windows"}))),
+        ("windows", with(CURRENT, "/spec/nodeSelector", json!({"kubernetes.io/os": "windows"}))),
+        ("mirror", with(RUNNER, "/metadata/annotations/kubernetes.io~1config.mirror", json!("x"))),
+        ("node-chosen", env("ACTIONS_RUNNER_FORCED_INTERNAL_NODE_VERSION")),
+        ("node-chosen", env("ACTIONS_ALLOW_USE_UNSECURE_NODE_VERSION")),
+        (
+            "owners-changed",
+            with(RUNNER, "/spec/containers/0/args", json!(["-c", "chown -R 1001 /home/runner"])),
+        ),
+        ("work-mount-unclear", with(RUNNER, "/spec/containers/0/volumeMounts/0/mountPath", json!("/work"))),
+        ("work-mount-unclear", runner_mount("/other/_work")),
+        ("path-taken", runner_mount("/home/runner/externals")),
+        ("path-taken", runner_mount("/home/runner//externals/node16")),
+        ("path-taken", runner_mount("home/runner")),
+        (
+            "path-taken",
+            with(
+                RUNNER,
+                "/spec/containers/0/volumeDevices",
+                json!([{"name": "d", "devicePath": "/home/runner/externals"}]),
+            ),
+        ),
+        (
+            "name-taken",
+            with(RUNNER, "/spec/volumes/-", json!({"name": "headstart-externals", "emptyDir": {}})),
+        ),
+        (
+            "name-taken",
+            with(
+                RUNNER,
+                "/spec/containers/0/volumeMounts/-",
+                json!({"name": "headstart-externals", "mountPath": "/x"}),
+            ),
+        ),
+        ("older-controller", json!({"metadata": {"labels": {"actions-runner": ""}}, "spec": {}})),
+        ("not-arc", json!({"metadata": {}, "spec": {}})),
+        ("not-arc", with(RUNNER, "/metadata/labels/actions-ephemeral-runner", json!("False"))),
+        ("unreadable", with(RUNNER, "/spec/containers", json!("none"))),
+        ("unreadable", with(LEGACY, "/spec/affinity/nodeAffinity", json!([]))),
+        // Workflow pods of hooks up to 0.7.0.
+        ("mounted", labelled()),
+        ("version-unknown", fixture(LEGACY)),
+        (
+            "version-not-offered",
+            with(LEGACY, "/metadata/labels/headstart.dev~1version", json!("node16-000000000000")),
+        ),
+        ("path-taken", changed(labelled(), first, mount("/__e/tools"))),
+        ("path-taken", changed(labelled(), first, copied)),
+        (
+            "name-taken",
+            changed(labelled(), "/spec/volumes/-", json!({"name": "headstart-externals", "emptyDir": {}})),
+        ),
+        ("shape-unknown", changed(labelled(), "/spec/volumes/0", json!({"name": "work", "emptyDir": {}}))),
+        ("step-legacy", fixture("hooks/v0.7.0/step-plain.json")["spec"]["template"].clone()),
+        // Workflow pods of hooks from 0.8.0.
+        ("mounted", fixture(CURRENT)),
+        ("step-plain", fixture("hooks/HEAD/step-plain.json")),
+        (
+            "step-plain",
+            with("hooks/HEAD/step-plain.json", "/spec/initContainers", json!([{"name": "istio-init"}])),
+        ),
+        ("step-tool-copy", fixture("hooks/v0.8.0/step-plain.json")),
+        ("image-unknown", with(CURRENT, "/spec/initContainers/0/image", json!("example.com/runner:1"))),
+        (
+            "init-replaced",
+            with(
+                CURRENT,
+                "/spec/initContainers",
+                json!([{"name": "own", "volumeMounts": [externals("/e")]}]),
+            ),
+        ),
+        (
+            "shape-unknown",
+            with(CURRENT, "/spec/volumes/0", json!({"name": "externals", "hostPath": {"path": "/own"}})),
+        ),
+        ("script-unknown", script("mv /home/runner/externals/* /mnt/externals && touch /mnt/externals/x")),
+        ("script-unknown", script("cp -r /home/runner/externals/. /mnt/externals")),
+        ("script-unknown", with(CURRENT, "/spec/initContainers/0/args", json!(["x"]))),
+        ("externals-shared", with(CURRENT, first, externals("/tools"))),
+        ("externals-shared", with(CURRENT, "/spec/containers/0/volumeMounts/0/subPath", json!("node20"))),
+        (
+            "externals-shared",
+            with(CURRENT, "/spec/containers/0/volumeMounts/0/mountPropagation", json!("Bidirectional")),
+        ),
+        ("externals-shared", with(CURRENT, "/spec/initContainers/0/volumeMounts/0/name", json!("github"))),
+        (
+            "externals-shared",
+            with(
+                CURRENT,
+                "/spec/initContainers/-",
+                json!({"name": "own", "volumeMounts": [externals("/__e")]}),
+            ),
+        ),
+        ("path-taken", with(CURRENT, first, mount("/__e/tools"))),
+        ("path-taken", with(CURRENT, "/spec/initContainers/0/volumeMounts/-", mount("/mnt/externals/tools"))),
+    ]
+}
+
+/// Reasons that follow from the state rather than from the pod.
+fn cases_of_state() -> Vec<(&'static str, &'static str)> {
+    let runner = || fixture(RUNNER);
+    let mut ambiguous = state();
+    let mut other = ambiguous.versions[0].clone();
+    other.name = "other-0123456789ab".parse().unwrap();
+    ambiguous.versions.push(other);
+    let mut retired = state();
+    retired.versions[0].phase = Phase::Retired;
+    let mut retiring = state();
+    retiring.versions[0].phase = Phase::Retiring;
+    let mut refused = state();
+    refused.allowed = Allowed::Namespaces([("n".to_owned(), [MountKind::Image].into())].into());
+    let mut no_image = state();
+    no_image.versions[0].volume_image = None;
+    vec![
+        ("image-ambiguous", reason_with(&ambiguous, MountKind::HostPath, runner())),
+        ("image-unknown", reason_with(&retiring, MountKind::HostPath, runner())),
+        ("mounted", reason_with(&retiring, MountKind::HostPath, labelled())),
+        ("version-not-offered", reason_with(&retired, MountKind::HostPath, labelled())),
+        ("kind-refused", reason_with(&refused, MountKind::HostPath, runner())),
+        ("lean", reason_with(&refused, MountKind::Image, runner())),
+        ("no-volume-image", reason_with(&no_image, MountKind::Image, runner())),
+    ]
+}
+
+#[test]
+fn every_pod_gets_its_reason() {
+    for (at, (expected, pod)) in cases().into_iter().enumerate() {
+        assert_eq!(reason(pod.clone()), expected, "case {at}: {pod}");
+    }
+    for (expected, found) in cases_of_state() {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn every_reason_is_shown_by_a_case() {
+    let shown: BTreeSet<&str> =
+        cases().iter().map(|(reason, _)| *reason).chain(cases_of_state().iter().map(|(r, _)| *r)).collect();
+    // Shown elsewhere: without a state (properties), on the wire (tests/tests/webhook.rs), on a second pass.
+    let elsewhere = ["state-unknown", "not-a-pod", "already-done", "completed", "internal"];
+    for reason in Reason::ALL {
+        assert!(
+            shown.contains(reason.code()) || elsewhere.contains(&reason.code()),
+            "{reason} is never shown"
+        );
+    }
+}
+
+#[test]
+fn a_pod_of_ours_stays_ours_whatever_becomes_of_its_label() {
+    for change in [json!(null), json!("node16-000000000000")] {
+        let mut pod = fixture(CURRENT);
+        let state = state();
+        let context =
+            Context { namespace: "n", kinds: &[MountKind::HostPath], state: Some(&state), assumed: None };
+        let version = decide(&mut pod, context).version.unwrap();
+        let done = pod.clone();
+        pod["metadata"]["labels"]["headstart.dev/version"] = change;
+        pod["spec"].as_object_mut().unwrap().remove("affinity");
+        let again = decide(&mut pod, context);
+        assert_eq!((again.reason.code(), again.version), ("completed", Some(version)));
+        assert_eq!(pod, done, "label and placement are as they were");
+    }
+}
+
+#[test]
+fn a_volume_that_only_looks_like_ours_is_not() {
+    let name = &state().versions[0].name;
+    let path = format!("/var/lib/headstart/versions/{name}/tree");
+    // Without the type the runtime would make an empty folder.
+    let own = json!({"name": "headstart-externals", "hostPath": {"path": path, "type": ""}});
+    assert_eq!(reason(changed(labelled(), "/spec/volumes/-", own)), "name-taken");
+}
