@@ -63,14 +63,19 @@ fn script(script: &str) -> Value {
 
 /// Every case: what is changed, and the reason that must follow.
 fn cases() -> Vec<(&'static str, Value)> {
-    let mount = |path: &str| json!({"name": "own", "mountPath": path});
-    let runner_mount = |path: &str| with(RUNNER, "/spec/containers/0/volumeMounts/-", mount(path));
+    [cases_of_runners(), cases_of_legacy_workflows(), cases_of_current_workflows()].concat()
+}
+
+const FIRST_MOUNTS: &str = "/spec/containers/0/volumeMounts/-";
+
+fn own(path: &str) -> Value {
+    json!({"name": "own", "mountPath": path})
+}
+
+fn cases_of_runners() -> Vec<(&'static str, Value)> {
+    let runner_mount = |path: &str| with(RUNNER, FIRST_MOUNTS, own(path));
     let env = |name: &str| with(RUNNER, "/spec/containers/0/env/-", json!({"name": name, "value": "node12"}));
-    let copied = json!({"name": "work", "mountPath": "/__e", "subPath": "externals"});
-    let externals = |path: &str| json!({"name": "externals", "mountPath": path});
-    let first = "/spec/containers/0/volumeMounts/-";
     vec![
-        // Runner pods.
         ("lean", fixture(RUNNER)),
         ("no-hooks", fixture("arc/default.json")),
         ("dind", fixture("arc/dind.json")),
@@ -117,22 +122,32 @@ fn cases() -> Vec<(&'static str, Value)> {
         ("not-arc", with(RUNNER, "/metadata/labels/actions-ephemeral-runner", json!("False"))),
         ("unreadable", with(RUNNER, "/spec/containers", json!("none"))),
         ("unreadable", with(LEGACY, "/spec/affinity/nodeAffinity", json!([]))),
-        // Workflow pods of hooks up to 0.7.0.
+    ]
+}
+
+fn cases_of_legacy_workflows() -> Vec<(&'static str, Value)> {
+    let copied = json!({"name": "work", "mountPath": "/__e", "subPath": "externals"});
+    vec![
         ("mounted", labelled()),
         ("version-unknown", fixture(LEGACY)),
         (
             "version-not-offered",
             with(LEGACY, "/metadata/labels/headstart.dev~1version", json!("node16-000000000000")),
         ),
-        ("path-taken", changed(labelled(), first, mount("/__e/tools"))),
-        ("path-taken", changed(labelled(), first, copied)),
+        ("path-taken", changed(labelled(), FIRST_MOUNTS, own("/__e/tools"))),
+        ("path-taken", changed(labelled(), FIRST_MOUNTS, copied)),
         (
             "name-taken",
             changed(labelled(), "/spec/volumes/-", json!({"name": "headstart-externals", "emptyDir": {}})),
         ),
         ("shape-unknown", changed(labelled(), "/spec/volumes/0", json!({"name": "work", "emptyDir": {}}))),
         ("step-legacy", fixture("hooks/v0.7.0/step-plain.json")["spec"]["template"].clone()),
-        // Workflow pods of hooks from 0.8.0.
+    ]
+}
+
+fn cases_of_current_workflows() -> Vec<(&'static str, Value)> {
+    let externals = |path: &str| json!({"name": "externals", "mountPath": path});
+    vec![
         ("mounted", fixture(CURRENT)),
         ("step-plain", fixture("hooks/HEAD/step-plain.json")),
         (
@@ -156,7 +171,7 @@ fn cases() -> Vec<(&'static str, Value)> {
         ("script-unknown", script("mv /home/runner/externals/* /mnt/externals && touch /mnt/externals/x")),
         ("script-unknown", script("cp -r /home/runner/externals/. /mnt/externals")),
         ("script-unknown", with(CURRENT, "/spec/initContainers/0/args", json!(["x"]))),
-        ("externals-shared", with(CURRENT, first, externals("/tools"))),
+        ("externals-shared", with(CURRENT, FIRST_MOUNTS, externals("/tools"))),
         ("externals-shared", with(CURRENT, "/spec/containers/0/volumeMounts/0/subPath", json!("node20"))),
         (
             "externals-shared",
@@ -171,8 +186,8 @@ fn cases() -> Vec<(&'static str, Value)> {
                 json!({"name": "own", "volumeMounts": [externals("/__e")]}),
             ),
         ),
-        ("path-taken", with(CURRENT, first, mount("/__e/tools"))),
-        ("path-taken", with(CURRENT, "/spec/initContainers/0/volumeMounts/-", mount("/mnt/externals/tools"))),
+        ("path-taken", with(CURRENT, FIRST_MOUNTS, own("/__e/tools"))),
+        ("path-taken", with(CURRENT, "/spec/initContainers/0/volumeMounts/-", own("/mnt/externals/tools"))),
     ]
 }
 
