@@ -21,6 +21,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Longest silence of a server.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// Longest download in all; a server that trickles must not hold up other versions for ever.
+const WHOLE: Duration = Duration::from_secs(30 * 60);
+
 /// Most redirects; release downloads need one or two.
 const REDIRECTS: usize = 5;
 
@@ -38,6 +41,7 @@ impl Fetcher {
             .user_agent(concat!("headstart-cachesync/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
+            .timeout(WHOLE)
             .redirect(reqwest::redirect::Policy::limited(REDIRECTS))
             .build()?;
         Ok(Self { client, runtime })

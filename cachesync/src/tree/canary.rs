@@ -1,7 +1,9 @@
 //! The exec canary: runs every Node.js of a build where pods would see it, since mount options can forbid it.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -9,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use headstart_externals::arch::Arch;
 use headstart_externals::fault::FaultReason;
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
 
 use crate::fault::{Fault, Outcome};
@@ -62,7 +66,7 @@ fn spawn(node: &Path) -> io::Result<Child> {
     let spawn = || {
         let mut command = Command::new(node);
         command.arg("--version").env_clear().current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()
     };
     let begun = Instant::now();
     loop {
@@ -98,28 +102,36 @@ fn finish(node: &Path, mut child: Child) -> Outcome<Canary> {
             Ok(Some(status)) => break status,
             Ok(None) if begun.elapsed() < DEADLINE => thread::sleep(POLL),
             Ok(None) => {
-                // A killed child is reaped by the wait; its failure changes nothing about the verdict.
-                let _ = child.kill();
-                let _ = child.wait();
+                end_group(&mut child);
                 return Err(failed(format!("did not end within {DEADLINE:?}")));
             }
             Err(error) => return Err(failed(format!("cannot be waited for: {error}"))),
         }
     };
-    let text = |pipe: Option<&mut dyn io::Read>| {
-        let mut text = String::new();
-        if let Some(pipe) = pipe {
-            let _ = pipe.take(4096).read_to_string(&mut text);
-        }
-        text.trim().to_owned()
-    };
-    let said = text(child.stdout.as_mut().map(|pipe| pipe as _));
+    let said = read_available(child.stdout.take());
+    let complaint = read_available(child.stderr.take());
+    end_group(&mut child);
     if status.success() && !said.is_empty() {
         return Ok(Canary::Ran(said));
     }
-    let complaint = text(child.stderr.as_mut().map(|pipe| pipe as _));
     if status.code() == Some(LOADER_FAILED) {
         return Ok(Canary::Allowed(complaint));
     }
     Err(failed(format!("ended with {status}: {complaint}")))
+}
+
+/// What a program has written, without waiting for more: a child of its own may hold the pipe open.
+fn read_available(pipe: Option<impl AsFd + Read>) -> String {
+    let mut text = vec![0; 4096];
+    let length = pipe.and_then(|mut pipe| {
+        fcntl_setfl(&pipe, OFlags::NONBLOCK).ok()?;
+        pipe.read(&mut text).ok()
+    });
+    String::from_utf8_lossy(&text[..length.unwrap_or(0)]).trim().to_owned()
+}
+
+/// Ends the program and whatever it has started; that nothing is left to end is no error.
+fn end_group(child: &mut Child) {
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    let _ = child.wait();
 }
