@@ -91,6 +91,10 @@ pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyh
     let RunArgs { root, config, canary_root, node_name, admin_listen, standalone: _ } = args;
     let arch = Arch::host().context("this architecture is not supported; use amd64 or arm64")?;
     check_config(&config)?;
+    // The canary runs in another folder, so paths must not depend on this one.
+    let root = std::path::absolute(&root).with_context(|| format!("{} is not a path", root.display()))?;
+    let canary_root =
+        canary_root.map(std::path::absolute).transpose().context("--canary-root is not a path")?;
     let node = node_name.unwrap_or_else(host_name);
     let board = StatusBoard::new(node, arch, root.display().to_string());
     let registry = Registry::new();

@@ -20,7 +20,8 @@ use crate::source::{self, Fetcher, Intake};
 use crate::store::{Staging, Store, sync_folder};
 use crate::tree::canary::{self, Canary};
 use crate::tree::farm;
-use crate::tree::inspect::inspect;
+use crate::tree::inspect::{check_folder, inspect};
+use crate::tree::selinux;
 use crate::tree::writer::TreeWriter;
 
 /// What an install left on disk.
@@ -51,10 +52,13 @@ pub fn install(
     let dir = staging.dir();
     farm::write(&dir, &written)?;
     progress.reached(Step::FarmWritten);
+    check_complete(&job.profile.selection, job.arch, &written)?;
+    // The canary runs what the source brought; whatever that does to the tree, the check after it will see.
+    let canary = run_canary(store, &dir, &written, job.arch, canary_root)?;
+    progress.reached(Step::CanaryPassed);
     let manifest = check(&dir, job, written)?;
     progress.reached(Step::TreeChecked);
-    let canary = run_canary(store, &dir, &manifest, canary_root)?;
-    progress.reached(Step::CanaryPassed);
+    progress.check()?;
     write_manifest(&dir, &manifest)?;
     progress.reached(Step::ManifestWritten);
     sync(&dir)?;
@@ -63,15 +67,21 @@ pub fn install(
     Ok(Installed { manifest, canary })
 }
 
-/// Checks a version that is on disk already, as thoroughly as a new one.
-pub fn verify(store: &Store, manifest: Manifest, canary_root: &CanaryRoot) -> Outcome<Installed> {
+/// Compares a version that is on disk already with its manifest, as thoroughly as a new one.
+pub fn verify(store: &Store, manifest: &Manifest) -> Outcome<()> {
     let dir = store.root().version(&manifest.version);
+    check_folder(&dir)?;
     let found = inspect(&dir.tree())?;
     if found != manifest.files {
         return Err(Fault::new(FaultReason::CheckFailed, difference(&manifest.files, &found)));
     }
-    farm::check(&dir, &manifest)?;
-    let canary = run_canary(store, &dir, &manifest, canary_root)?;
+    farm::check(&dir, manifest)
+}
+
+/// Takes over a version that was verified.
+pub fn adopt(store: &Store, manifest: Manifest, canary_root: &CanaryRoot) -> Outcome<Installed> {
+    let dir = store.root().version(&manifest.version);
+    let canary = run_canary(store, &dir, &manifest.files, manifest.arch, canary_root)?;
     Ok(Installed { manifest, canary })
 }
 
@@ -86,20 +96,21 @@ fn write_tree(staging: &Staging, job: Job<'_>, fetcher: &Fetcher, progress: &Pro
     Ok(writer.finish())
 }
 
-/// What is on disk must be what was read, and all of what the recipe asks for.
+/// What is on disk must be what was read, and readable for pods.
 fn check(dir: &VersionDir, job: Job<'_>, written: Files) -> Outcome<Manifest> {
     let found = inspect(&dir.tree())?;
     if found != written {
         return Err(Fault::new(FaultReason::CheckFailed, difference(&written, &found)));
     }
-    check_complete(&job.profile.selection, job.arch, &found)?;
+    selinux::check(&dir.tree())?;
     Ok(Manifest::new(job.revision.version.clone(), job.arch, found))
 }
 
 fn check_complete(selection: &Selection, arch: Arch, files: &Files) -> Outcome<()> {
     let missing = |path: &str| Fault::new(FaultReason::MissingFile, format!("the source has no {path}"));
     for path in selection.required(arch) {
-        let present = files.contains_key(&path) || files.keys().any(|file| file.below(&path).is_some());
+        let is_file = matches!(files.get(&path), Some(FileRecord::File { .. }));
+        let present = is_file || files.keys().any(|file| file.below(&path).is_some());
         if !present {
             return Err(missing(path.as_str()));
         }
@@ -116,7 +127,12 @@ fn check_complete(selection: &Selection, arch: Arch, files: &Files) -> Outcome<(
             None => return Err(missing(&node)),
         }
     }
-    if files.is_empty() { Err(missing("entry that the profile keeps")) } else { Ok(()) }
+    if files.keys().any(|path| path.inside_entry() == Some(NODE)) {
+        return Ok(());
+    }
+    let message =
+        format!("the source has no entry with {NODE}; check the folder inside the archive (`path`)");
+    Err(Fault::new(FaultReason::MissingFile, message))
 }
 
 /// The first path at which two trees differ, in words.
@@ -134,13 +150,14 @@ fn difference(expected: &Files, found: &Files) -> String {
 fn run_canary(
     store: &Store,
     dir: &VersionDir,
-    manifest: &Manifest,
+    files: &Files,
+    arch: Arch,
     root: &CanaryRoot,
 ) -> Outcome<BTreeMap<String, Canary>> {
     let below = dir.path().strip_prefix(store.root().path()).unwrap_or_else(|_| Path::new(""));
     let tree = VersionDir::new(root.0.join(below)).tree();
-    let run = |node: RelPath| Ok((node.entry().to_owned(), canary::run(&tree.join(&node), manifest.arch)?));
-    manifest.nodes().filter(|node| manifest.files.contains_key(node)).map(run).collect()
+    let nodes = files.keys().filter(|path| path.inside_entry() == Some(NODE));
+    nodes.map(|node| Ok((node.entry().to_owned(), canary::run(&tree.join(node), arch)?))).collect()
 }
 
 fn write_manifest(dir: &VersionDir, manifest: &Manifest) -> Outcome<()> {

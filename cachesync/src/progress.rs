@@ -1,10 +1,13 @@
 //! Where an install stands, for the status, the log and whoever wants to stop it at a step.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use headstart_externals::fault::FaultReason;
 use serde::Serialize;
+
+use crate::fault::{Fault, Outcome};
 
 /// The steps of an install, in order; a crash after any of them leaves nothing half published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -18,10 +21,10 @@ pub enum Step {
     TreeWritten,
     /// All links are written.
     FarmWritten,
-    /// What is on disk is what was read, and complete.
-    TreeChecked,
     /// Node.js runs from there.
     CanaryPassed,
+    /// What is on disk is what was read, and complete; also after Node.js ran from it.
+    TreeChecked,
     /// The manifest is written.
     ManifestWritten,
     /// Everything has reached the disk.
@@ -41,8 +44,8 @@ impl Step {
         Self::SourceFetched,
         Self::TreeWritten,
         Self::FarmWritten,
-        Self::TreeChecked,
         Self::CanaryPassed,
+        Self::TreeChecked,
         Self::ManifestWritten,
         Self::Synced,
         Self::MovedBeside,
@@ -64,6 +67,7 @@ struct Inner {
     bytes_done: AtomicU64,
     bytes_total: AtomicU64,
     files_done: AtomicU64,
+    cancelled: AtomicBool,
     on_step: OnStep,
 }
 
@@ -92,6 +96,7 @@ impl Progress {
             bytes_done: AtomicU64::new(0),
             bytes_total: AtomicU64::new(0),
             files_done: AtomicU64::new(0),
+            cancelled: AtomicBool::new(false),
             on_step,
         }))
     }
@@ -106,6 +111,19 @@ impl Progress {
         }
         tracing::debug!(?step, "reached");
         (self.0.on_step)(step);
+    }
+
+    /// Asks the install to stop at its next piece of work.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// A fault if the install was asked to stop.
+    pub fn check(&self) -> Outcome<()> {
+        match self.0.cancelled.load(Ordering::Relaxed) {
+            true => Err(Fault::new(FaultReason::Cancelled, "the configuration changed")),
+            false => Ok(()),
+        }
     }
 
     /// The source is `bytes` long.

@@ -122,7 +122,10 @@ impl StatusBoard {
 
     /// Everything, as of now.
     pub fn status(&self) -> NodeStatus {
-        self.with(|board| board.status(Instant::now()))
+        let mut status = self.with(|board| board.status(Instant::now()));
+        // A file system that hangs must not hold up whoever updates the board.
+        status.free_bytes = crate::store::free_bytes(status.root.as_ref());
+        status
     }
 
     /// The report for the cluster.
@@ -150,7 +153,7 @@ impl StatusBoard {
         self.with(|board| board.config_problem = problem);
     }
 
-    /// The versions that are wanted now, and those that are on disk besides.
+    /// The versions that are wanted now, and those that are on disk besides; failed ones are due again at once.
     pub fn set_versions(&self, wanted: &[VersionName], on_disk: Vec<VersionName>) {
         self.with(|board| {
             let known = std::mem::take(&mut board.versions);
@@ -162,7 +165,8 @@ impl StatusBoard {
             board.versions = names
                 .map(|(name, wanted)| {
                     let version = known.remove(&name).unwrap_or_else(|| Tracked::new(name));
-                    Tracked { wanted, ..version }
+                    // What failed may have been mended by the new configuration.
+                    Tracked { wanted, failures: 0, retry_at: None, ..version }
                 })
                 .collect();
             board.configured = true;
@@ -254,7 +258,7 @@ impl Board {
             arch: self.arch,
             agent: env!("CARGO_PKG_VERSION"),
             root: self.root.clone(),
-            free_bytes: crate::store::free_bytes(self.root.as_ref()),
+            free_bytes: None,
             ready: self.readiness().is_ok(),
             fault: self.fault.clone(),
             config_problem: self.config_problem.clone(),

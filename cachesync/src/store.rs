@@ -1,12 +1,13 @@
 //! The root folder under its lock: what is there, staging folders, and the rename that publishes a version.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::{Root, VersionDir};
-use headstart_externals::manifest::Manifest;
+use headstart_externals::manifest::{MODE_EXECUTABLE, Manifest};
 use headstart_externals::version::VersionName;
 use rustix::fs::{RenameFlags, renameat_with};
 
@@ -17,7 +18,7 @@ use crate::progress::{Progress, Step};
 pub struct Store {
     root: Root,
     /// Held as long as the store lives.
-    _lock: File,
+    lock: File,
 }
 
 /// A version folder as it was found.
@@ -39,12 +40,15 @@ impl Store {
     pub fn open(root: Root) -> Outcome<Self> {
         for folder in [root.path().to_owned(), root.versions(), root.staging(), root.trash(), root.replaced()]
         {
-            fs::create_dir_all(&folder).map_err(|error| not_writable("create", &folder, &error))?;
+            make_folder(&folder)?;
         }
         let lock = lock(&root)?;
-        let store = Self { root, _lock: lock };
+        let store = Self { root, lock };
         for folder in [store.root.staging(), store.root.trash()] {
-            sweep(&folder)?;
+            // What cannot be removed now is in nobody's way.
+            if let Err(fault) = sweep(&folder) {
+                tracing::warn!(%fault, "left what an interrupted run left behind");
+            }
         }
         Ok(store)
     }
@@ -52,6 +56,15 @@ impl Store {
     /// The root.
     pub fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// Whether the lock that is held is still the root's; else somebody removed the root, and another agent may own
+    /// what is there now.
+    pub fn is_intact(&self) -> bool {
+        let id =
+            |metadata: io::Result<Metadata>| metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let held = id(self.lock.metadata());
+        held.is_some() && held == id(fs::symlink_metadata(self.root.lock()))
     }
 
     /// What lies under a version's name; `None` if nothing does, or nothing but empty folders, which container
@@ -105,7 +118,11 @@ impl Store {
             let beside = self.free_replaced_name(version)?;
             rename(&staging.path, &beside, RenameFlags::NOREPLACE)?;
             progress.reached(Step::MovedBeside);
-            rename(&beside, &target, RenameFlags::EXCHANGE)?;
+            if let Err(fault) = rename(&beside, &target, RenameFlags::EXCHANGE) {
+                // Back to where it is removed, or each retry would leave a build behind.
+                let _ = rename(&beside, &staging.path, RenameFlags::NOREPLACE);
+                return Err(fault);
+            }
             if only_empty_folders(&beside) {
                 remove_empty_folders(&beside)?;
             } else {
@@ -151,12 +168,16 @@ impl Drop for Staging {
 
 fn lock(root: &Root) -> Outcome<File> {
     let path = root.lock();
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    // Nobody else may open it: to hold a lock, reading is enough.
+    let mut options = File::options();
+    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.as_mut().map_err(|error| not_writable("open", &path, error))?;
     let mut file = file.try_clone().doing("open", &path)?;
     match file.try_lock() {
         Ok(()) => {
-            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).doing("write", &path)?;
+            file.set_permissions(Permissions::from_mode(0o600)).doing("set the mode of", &path)?;
+            // Only for people to read; on a full disk the lock is as good without it.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
@@ -171,9 +192,32 @@ fn lock(root: &Root) -> Outcome<File> {
 fn not_writable(what: &str, path: &Path, error: &io::Error) -> Fault {
     let message = format!("failed to {what} {}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::StorageFull => Fault::new(FaultReason::DiskFull, message),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Fault::new(FaultReason::DiskFull, message)
+        }
         _ => Fault::new(FaultReason::RootNotWritable, message),
     }
+}
+
+/// Makes a folder of the root, or judges the one that is there: whoever may write it decides what pods run.
+fn make_folder(folder: &Path) -> Outcome<()> {
+    if let Err(error) = fs::DirBuilder::new().recursive(true).mode(MODE_EXECUTABLE).create(folder) {
+        return Err(not_writable("create", folder, &error));
+    }
+    let metadata = fs::symlink_metadata(folder).doing("look at", folder)?;
+    let unsafe_for =
+        |what: &str| Err(Fault::new(FaultReason::RootUnsafe, format!("{} {what}", folder.display())));
+    let mode = metadata.permissions().mode() & 0o7777;
+    if !metadata.is_dir() {
+        return unsafe_for("is not a folder");
+    }
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return unsafe_for(&format!("belongs to user {}", metadata.uid()));
+    }
+    if mode & 0o022 != 0 {
+        return unsafe_for(&format!("has mode {mode:04o}, so that others may write it"));
+    }
+    Ok(())
 }
 
 fn sweep(folder: &Path) -> Outcome<()> {

@@ -14,7 +14,7 @@ use headstart_runtime::shutdown::Shutdown;
 
 use crate::backoff;
 use crate::fault::{Fault, Outcome};
-use crate::install::{CanaryRoot, Installed, install, verify};
+use crate::install::{CanaryRoot, Installed, adopt, install, verify};
 use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::plan::{self, Action};
@@ -76,19 +76,25 @@ impl Agent {
     async fn round(&mut self) -> Duration {
         let changed = self.read_config();
         let Some((_, config)) = self.config.clone() else { return POLL };
+        if changed {
+            self.list_versions(&config);
+        }
+        if self.store.as_ref().is_some_and(|store| !store.is_intact()) {
+            tracing::warn!("the root's lock was taken away; opening it anew");
+            self.store = None;
+        }
         let opened = self.store.is_none();
         let store = match self.open_store().await {
             Ok(store) => store,
             Err(fault) => {
-                tracing::warn!(reason = %fault.reason, message = fault.message, remedy = fault.remedy, "the root is not usable");
+                let Fault { reason, message, remedy } = &fault;
+                tracing::warn!(%reason, message, remedy, "the root is not usable");
                 self.board.set_root_fault(Some(fault));
                 return POLL;
             }
         };
-        if changed || opened {
-            let wanted: Vec<VersionName> =
-                config.revisions().map(|(_, revision)| revision.version.clone()).collect();
-            self.board.set_versions(&wanted, store.names().unwrap_or_default());
+        if opened {
+            self.list_versions(&config);
         }
         let (due, _) = self.board.due(Instant::now());
         for (name, failures) in due {
@@ -100,6 +106,14 @@ impl Agent {
             Some(at) => at.saturating_duration_since(Instant::now()).min(POLL),
             None => POLL,
         }
+    }
+
+    /// Tells the status what is wanted and what is on disk.
+    fn list_versions(&self, config: &Config) {
+        let wanted: Vec<VersionName> =
+            config.revisions().map(|(_, revision)| revision.version.clone()).collect();
+        let on_disk = self.store.as_ref().and_then(|store| store.names().ok()).unwrap_or_default();
+        self.board.set_versions(&wanted, on_disk);
     }
 
     /// Takes the configuration over if it changed and is sound; whether it did.
@@ -122,6 +136,12 @@ impl Agent {
             }
             Err(problems) => self.config_problem(format!("{}: {problems}", path.display())),
         }
+    }
+
+    /// Whether the file is another than the one in force; the next round will look at it.
+    fn config_differs(&self) -> bool {
+        let text = std::fs::read_to_string(&self.options.config).ok();
+        text.as_ref() != self.config.as_ref().map(|(seen, _)| seen)
     }
 
     fn config_problem(&self, problem: String) -> bool {
@@ -189,6 +209,9 @@ impl Agent {
             tokio::select! {
                 outcome = &mut work => return outcome,
                 () = tokio::time::sleep(PROGRESS_LOG) => {
+                    if self.config_differs() {
+                        progress.cancel();
+                    }
                     let at = progress.snapshot();
                     let (done, total, files) = (at.bytes_done, at.bytes_total, at.files_done);
                     tracing::info!(version = %name, step = ?at.step, bytes = done, of = total, files, "installing");
@@ -212,12 +235,11 @@ impl Order {
     /// What was done, in a word for the log, and what is there now.
     fn carry_out(&self) -> Outcome<(&'static str, Installed)> {
         match plan::decide(true, self.store.find(&self.name)?) {
-            Action::Verify(manifest) => match verify(&self.store, *manifest, &self.options.canary_root) {
-                Ok(installed) => Ok(("found ready", installed)),
-                Err(fault) => {
-                    tracing::warn!(version = %self.name, %fault, "what is on disk is damaged; building it anew");
-                    Ok(("repaired", self.install()?))
-                }
+            Action::Verify(manifest) => match verify(&self.store, &manifest) {
+                Ok(()) => Ok(("found ready", adopt(&self.store, *manifest, &self.options.canary_root)?)),
+                Err(damage) if damage.reason == FaultReason::CheckFailed => self.repair(damage),
+                // Other faults are not the tree's: a new one would have them as well.
+                Err(fault) => Err(fault),
             },
             Action::Replace(cause) => {
                 tracing::warn!(version = %self.name, cause, "something foreign lies under the version's name");
@@ -227,12 +249,30 @@ impl Order {
         }
     }
 
+    /// Builds a damaged version anew. Where that fails, the damage is what matters: pods may be using it.
+    fn repair(&self, damage: Fault) -> Outcome<(&'static str, Installed)> {
+        tracing::warn!(version = %self.name, %damage, "what is on disk is damaged; building it anew");
+        match self.install() {
+            Ok(installed) => Ok(("repaired", installed)),
+            Err(fault) => {
+                let message = format!("{}; it cannot be repaired: {fault}", damage.message);
+                Err(Fault::new(damage.reason, message))
+            }
+        }
+    }
+
     fn install(&self) -> Outcome<Installed> {
         let Some((profile, revision)) =
             self.config.revisions().find(|(_, revision)| revision.version == self.name)
         else {
             return Err(Fault::new(FaultReason::Io, format!("{} is not configured any more", self.name)));
         };
+        if !self.store.is_intact() {
+            return Err(Fault::new(
+                FaultReason::RootLocked,
+                "the root's lock was taken away; opening it anew",
+            ));
+        }
         let job = Job { profile, revision, limits: self.config.limits, arch: self.options.arch };
         install(&self.store, job, &self.fetcher, &self.options.canary_root, &self.progress)
     }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum FaultReason {
     /// The root folder cannot be written.
     RootNotWritable,
+    /// A folder of the root is a link, belongs to somebody else, or may be written by others.
+    RootUnsafe,
     /// Another agent holds the root's lock.
     RootLocked,
     /// No space left on the node's file system.
@@ -43,12 +45,18 @@ pub enum FaultReason {
     UnnamedEntry,
     /// The source lacks a file that the profile keeps, or an entry lacks an executable `bin/node`.
     MissingFile,
-    /// What was written is not what was read, or Node.js does not run properly.
+    /// What is on disk is not what was written.
     CheckFailed,
+    /// Node.js does not run as it should.
+    CanaryFailed,
+    /// The canary does not see the build.
+    CanaryNotVisible,
     /// The node's file system forbids execution.
     NoExec,
     /// The programs are for another architecture.
     WrongArch,
+    /// The install was stopped, since the configuration changed.
+    Cancelled,
     /// Any other error of the operating system.
     Io,
     /// A reason that only a newer program knows; read, never written.
@@ -58,8 +66,9 @@ pub enum FaultReason {
 
 impl FaultReason {
     /// Every reason that this program gives, for metrics and documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::RootNotWritable,
+        Self::RootUnsafe,
         Self::RootLocked,
         Self::DiskFull,
         Self::SourceUnavailable,
@@ -78,14 +87,18 @@ impl FaultReason {
         Self::UnnamedEntry,
         Self::MissingFile,
         Self::CheckFailed,
+        Self::CanaryFailed,
+        Self::CanaryNotVisible,
         Self::NoExec,
         Self::WrongArch,
+        Self::Cancelled,
         Self::Io,
     ];
 
     /// Whether the fault lies in the node and will not pass by itself, so that pods had better go elsewhere.
     ///
-    /// Faults of the source are the same on every node: a version that has them is never offered.
+    /// Faults of the source are the same on every node: a version that has them is never offered. A node is judged by
+    /// the versions that are offered, so that a new revision never condemns nodes that serve the old one.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::NoExec | Self::WrongArch | Self::DiskFull | Self::CheckFailed)
     }
@@ -96,6 +109,7 @@ impl FaultReason {
             Self::RootNotWritable => {
                 "make the root folder writable for the agent, or choose another with --root"
             }
+            Self::RootUnsafe => "give the root folders to the agent's user, mode 0755, no links",
             Self::RootLocked => "stop the other agent, or give this one a root of its own",
             Self::DiskFull => "free space on the file system of the root folder",
             Self::SourceUnavailable => "check the source's path or URL and that this node can reach it",
@@ -116,6 +130,9 @@ impl FaultReason {
             Self::UnnamedEntry => "name the entry under `entries` to keep it or under `omit` to leave it out",
             Self::MissingFile => "take a complete source, or leave the path out of the profile's entries",
             Self::CheckFailed => "look at the node's disk and memory; the install is tried again",
+            Self::CanaryFailed => "check that the source's Node.js runs on such a node",
+            Self::CanaryNotVisible => "check --canary-root: it must show the same folder as --root",
+            Self::Cancelled => "nothing; it is tried again with the new configuration",
             Self::NoExec => "choose a root on a file system that is not mounted noexec",
             Self::WrongArch => "check the profile's source for this architecture",
             Self::Io | Self::Unknown => "see the message; the install is tried again",

@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 use crate::arch::Arch;
 use crate::names::API_VERSION;
 use crate::relpath::RelPath;
-use crate::selection::NODE;
 use crate::version::{LAYOUT, VersionName, hex};
 
 /// Mode of folders and of executables.
@@ -78,8 +77,9 @@ impl Manifest {
     /// Reads a manifest; the error says what is wrong in words.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-        if manifest.api_version != API_VERSION || manifest.layout != LAYOUT {
-            return Err(format!("has layout {} of {}", manifest.layout, manifest.api_version));
+        if manifest.api_version != API_VERSION || manifest.kind != "Manifest" || manifest.layout != LAYOUT {
+            let Self { kind, layout, api_version, .. } = manifest;
+            return Err(format!("is a {kind} with layout {layout} of {api_version}"));
         }
         if manifest.tree_sha256 != tree_digest(&manifest.files) {
             return Err("its list of files does not have the digest that it states".to_owned());
@@ -90,11 +90,6 @@ impl Manifest {
     /// The entries of the tree, sorted.
     pub fn entries(&self) -> BTreeSet<&str> {
         self.files.keys().map(RelPath::entry).collect()
-    }
-
-    /// The path of every entry's Node.js program.
-    pub fn nodes(&self) -> impl Iterator<Item = RelPath> + '_ {
-        self.entries().into_iter().filter_map(|entry| RelPath::new(&format!("{entry}/{NODE}")).ok())
     }
 }
 

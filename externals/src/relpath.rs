@@ -80,21 +80,25 @@ impl RelPath {
         self.0.strip_prefix(&base.0)?.strip_prefix('/').map(|rest| Self(rest.to_owned()))
     }
 
-    /// Where a symbolic link at this path with text `target` leads; `None` where that leaves the tree.
+    /// Where a symbolic link at this path with text `target` leads; `None` where that leaves the tree or cannot be told.
+    ///
+    /// `..` counts at the beginning of a target only: after a name, which may itself be a link, nobody can say from
+    /// the text alone where it leads.
     pub fn resolve_link(&self, target: &str) -> Option<String> {
-        if target.starts_with('/') || target.contains('\0') {
+        if target.is_empty() || target.starts_with('/') || target.chars().any(char::is_control) {
             return None;
         }
         let mut at: Vec<&str> = self.0.split('/').collect();
         at.pop();
-        for component in target.split('/') {
-            match component {
-                "" | "." => {}
-                ".." => {
-                    at.pop()?;
-                }
-                name => at.push(name),
+        let mut rest = target.split('/').filter(|part| !matches!(*part, "" | ".")).peekable();
+        while rest.next_if_eq(&"..").is_some() {
+            at.pop()?;
+        }
+        for name in rest {
+            if name == ".." {
+                return None;
             }
+            at.push(name);
         }
         Some(at.join("/"))
     }
@@ -148,6 +152,9 @@ mod tests {
         assert_eq!(npm.resolve_link("../../node20").as_deref(), Some("node20"));
         assert_eq!(npm.resolve_link("../../../etc"), None);
         assert_eq!(npm.resolve_link("/etc/passwd"), None);
+        assert_eq!(npm.resolve_link("up/../../../root"), None, "`up` may be a link to anywhere in the tree");
+        assert_eq!(npm.resolve_link(""), None);
+        assert_eq!(npm.resolve_link("a\nb"), None);
     }
 
     #[test]

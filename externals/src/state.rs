@@ -78,6 +78,9 @@ pub enum MountKind {
     HostPath,
     /// An `image` volume of the externals image.
     Image,
+    /// A kind that only a newer program knows; read, never written, never used.
+    #[serde(other)]
+    Unknown,
 }
 
 /// In which namespaces which volume kinds were found to work.
@@ -150,6 +153,7 @@ impl fmt::Display for MountKind {
         f.write_str(match self {
             Self::HostPath => "hostpath",
             Self::Image => "image",
+            Self::Unknown => "unknown",
         })
     }
 }

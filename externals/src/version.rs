@@ -14,6 +14,9 @@ pub const LAYOUT: u32 = 1;
 /// Hex digits of a key: 48 bits, so two of a million versions collide with a chance of about 1 in 500.
 const KEY_DIGITS: usize = 12;
 
+/// Lengths that are read: a newer program may write longer keys.
+const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 8..=20;
+
 /// Longest profile name: with its key it must fit a Kubernetes label value of 63 characters.
 pub const PROFILE_NAME_MAX: usize = 40;
 
@@ -87,7 +90,7 @@ impl FromStr for VersionName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = text.rsplit_once('-').is_some_and(|(profile, key)| {
             is_profile_name(profile)
-                && key.len() == KEY_DIGITS
+                && KEY_LENGTHS.contains(&key.len())
                 && key.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         });
         if valid { Ok(Self(text.to_owned())) } else { Err(NotAVersionName(text.to_owned())) }

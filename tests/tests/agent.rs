@@ -206,6 +206,141 @@ async fn a_restart_adopts_what_is_there_and_repairs_what_is_damaged() {
 }
 
 #[tokio::test]
+async fn what_does_not_belong_into_a_version_is_damage_too() {
+    let spoilers: [fn(&std::path::Path); 4] = [
+        |version| fs::create_dir(version.join("tree/node20")).unwrap(),
+        |version| fs::write(version.join("foreign"), "x").unwrap(),
+        |version| fs::remove_file(version.join("farm/node16")).unwrap(),
+        |version| fs::set_permissions(version.join("farm"), fs::Permissions::from_mode(0o777)).unwrap(),
+    ];
+    for spoil in spoilers {
+        let node = node_with_folder();
+        node.start().ready().await;
+        spoil(&installed(&node));
+        let agent = node.start();
+        agent.ready().await;
+        assert!(agent.log().iter().any(|line| line["message"] == "repaired"), "{:#?}", agent.log());
+    }
+}
+
+#[tokio::test]
+async fn damage_that_cannot_be_repaired_stays_the_reason() {
+    let node = node_with_folder();
+    node.start().ready().await;
+    fs::write(installed(&node).join("tree/node16/bin/node"), "damaged").unwrap();
+    fs::remove_dir_all(node.path("externals")).unwrap();
+    let agent = node.start();
+    assert_eq!(agent.failed().await, "CheckFailed", "pods may be using the damaged tree");
+    let status = agent.status("failed", |_| true).await;
+    let message = status["versions"][0]["fault"]["message"].as_str().unwrap();
+    assert!(message.contains("cannot be repaired: SourceUnavailable"), "{message}");
+}
+
+#[tokio::test]
+async fn a_sound_version_is_not_built_anew_because_the_canary_is_blind() {
+    let node = node_with_folder();
+    node.start().ready().await;
+    let mut command = node.command();
+    command.arg("--canary-root").arg(node.path("nowhere"));
+    let agent = Agent::spawn(command);
+    assert_eq!(agent.failed().await, "CanaryNotVisible");
+    assert_eq!(node.list("replaced"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_program_that_leaves_children_behind_holds_up_nobody() {
+    let node = node_with_folder();
+    let program = b"#!/bin/sh\nsleep 300 &\necho v16\n";
+    tree::write_file(&node.path("externals/node16/bin/node"), program, 0o755);
+    let status = node.start().ready().await;
+    assert_eq!(status["versions"][0]["nodes"]["node16"], json!({"ran": "v16"}));
+}
+
+#[tokio::test]
+async fn a_changed_configuration_ends_an_install_that_hangs() {
+    let content = Tar::sound().packed("gz");
+    let url = stalling_server(content[..content.len() / 2].to_vec(), content.len()).await;
+    let node = Node::new(&config(&url, &sha256(&content)));
+    let agent = node.start();
+    agent.status("installing", |status| status["versions"][0]["state"] == "installing").await;
+    tree::write(&node.path("externals"), &NODE16);
+    node.configure(&directory_config(&node.path("externals")));
+    agent.ready().await;
+    assert_eq!(node.list("staging"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_mended_configuration_is_tried_at_once() {
+    let content = Tar::sound().packed("gz");
+    let node = Node::new(&config("file:///nowhere.tar.gz", &sha256(&content)));
+    let agent = node.start();
+    let often = |status: &Value| status["versions"][0]["failures"].as_u64() >= Some(3);
+    agent.status("failed several times", often).await;
+    node.configure(&config_for_file(&node.path("source.tar.gz"), &content));
+    assert_eq!(agent.ready().await["versions"][0]["failures"], 0);
+}
+
+#[tokio::test]
+async fn relative_roots_work() {
+    let node = node_with_folder();
+    tree::write_file(&node.path("externals/node16/bin/node"), b"#!/bin/sh\nexit 3\n", 0o755);
+    let mut command = Command::new(program("headstart-cachesync"));
+    command.args([
+        "--log-format",
+        "json",
+        "run",
+        "--standalone",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--root",
+        "root",
+    ]);
+    command.args(["--config", "config.yaml"]).current_dir(node.path(""));
+    assert_eq!(
+        Agent::spawn(command).failed().await,
+        "CanaryFailed",
+        "the canary is not misled by a relative path"
+    );
+}
+
+#[tokio::test]
+async fn a_root_that_others_may_write_is_refused() {
+    let node = node_with_folder();
+    fs::create_dir_all(node.root().join("versions")).unwrap();
+    fs::set_permissions(node.root().join("versions"), fs::Permissions::from_mode(0o777)).unwrap();
+    let agent = node.start();
+    let refused = |status: &Value| status["fault"]["reason"] == "RootUnsafe";
+    let status = agent.status("refused", refused).await;
+    assert_eq!(status["versions"].as_array().unwrap().len(), 1, "what is wanted is shown all the same");
+    fs::set_permissions(node.root().join("versions"), fs::Permissions::from_mode(0o755)).unwrap();
+    agent.ready().await;
+    let lock = fs::metadata(node.root().join("lock")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(lock, 0o600, "nobody else may hold the lock");
+}
+
+#[tokio::test]
+async fn a_root_that_was_replaced_is_opened_anew() {
+    let node = node_with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    fs::remove_dir_all(node.root()).unwrap();
+    node.configure(&directory_config(&node.path("externals")).replace("revision: test", "revision: other"));
+    let other = |status: &Value| status["ready"] == true && node.list("versions").len() == 1;
+    agent.status("the other revision is installed", other).await;
+}
+
+#[tokio::test]
+async fn secrets_in_addresses_are_not_shown() {
+    let node = Node::new(&config("http://127.0.0.1:9/source.tar.gz?signature=SECRET", &sha256(b"")));
+    let agent = node.start();
+    agent.failed().await;
+    for path in ["/v1/status", "/readyz"] {
+        assert!(!agent.get(path).await.unwrap().1.contains("SECRET"));
+    }
+    assert!(!format!("{:?}", agent.log()).contains("SECRET"));
+}
+
+#[tokio::test]
 async fn a_new_revision_is_installed_beside_the_old_one() {
     let node = node_with_folder();
     let agent = node.start();
@@ -252,8 +387,7 @@ async fn a_second_agent_waits_for_the_root() {
 
 /// Runs the agent in a mount namespace of its own, after `prepare` in a shell. `None` without the right to do so.
 fn in_own_mounts(node: &Node, prepare: &str) -> Option<Agent> {
-    let may = Command::new("unshare").args(["-m", "true"]).stderr(std::process::Stdio::null()).status();
-    if !may.is_ok_and(|status| status.success()) {
+    if !rustix::process::geteuid().is_root() {
         println!("skipped: needs the right to mount (root)");
         return None;
     }
@@ -268,7 +402,7 @@ fn in_own_mounts(node: &Node, prepare: &str) -> Option<Agent> {
 #[tokio::test]
 async fn a_root_that_cannot_be_written_is_a_fault_of_its_own() {
     let node = node_with_folder();
-    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o ro none root") else { return };
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o ro,mode=755 none root") else { return };
     let faulty = |status: &Value| status["fault"]["reason"] == "RootNotWritable";
     let status = agent.status("the root is not writable", faulty).await;
     assert!(status["fault"]["message"].as_str().unwrap().contains("Read-only file system"), "{status}");
@@ -280,7 +414,7 @@ async fn a_full_disk_is_a_fault_of_its_own_and_passes() {
     tree::write(&node.path("externals"), &NODE16);
     tree::write_file(&node.path("externals/node16/LICENSE"), &vec![b'x'; 3 << 20], 0o644);
     node.configure(&directory_config(&node.path("externals")));
-    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o size=2m none root") else { return };
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o size=2m,mode=755 none root") else { return };
     assert_eq!(agent.failed().await, "DiskFull");
     fs::write(node.path("externals/node16/LICENSE"), "short").unwrap();
     agent.ready().await;
@@ -289,7 +423,7 @@ async fn a_full_disk_is_a_fault_of_its_own_and_passes() {
 #[tokio::test]
 async fn a_file_system_without_execution_is_found_by_the_canary() {
     let node = node_with_folder();
-    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o noexec none root") else { return };
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o noexec,mode=755 none root") else { return };
     assert_eq!(agent.failed().await, "NoExec");
 }
 

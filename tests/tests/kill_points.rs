@@ -99,11 +99,38 @@ async fn a_replacement_never_loses_the_name_nor_what_was_there() {
 
 #[tokio::test]
 async fn empty_folders_that_a_container_runtime_made_give_way() {
-    for step in [Step::Synced, Step::MovedBeside, Step::Published] {
+    // Killed after the exchange, the empty folders wait beside; nothing but folders is ever removed.
+    for step in [Step::Synced, Step::MovedBeside, Step::NameSynced] {
         let case = Case::new();
         let made = case.node.root().join("versions").join(case.version.as_str()).join("tree");
         fs::create_dir_all(made).unwrap();
         case.kill_at(step).await;
+        case.converges(step).await;
+        let kept =
+            case.node.list("replaced").into_iter().map(|name| case.node.root().join("replaced").join(name));
+        let builds = kept.filter(|folder| folder.join("manifest.json").exists()).count();
+        assert_eq!(
+            builds,
+            usize::from(step == Step::MovedBeside),
+            "{step:?}: at most the build that waited beside"
+        );
+        assert_eq!(case.node.list("replaced").len(), builds, "{step:?}: empty folders are gone");
+    }
+}
+
+#[tokio::test]
+async fn a_repair_is_all_or_nothing() {
+    for step in Step::ALL {
+        let case = Case::new();
+        case.converges(step).await;
+        let node = case.node.root().join("versions").join(case.version.as_str()).join("tree/node16/bin/node");
+        fs::write(&node, "damaged").unwrap();
+        case.kill_at(step).await;
+        assert_eq!(
+            case.node.list("versions"),
+            [case.version.to_string()],
+            "{step:?}: the name is never missing"
+        );
         case.converges(step).await;
     }
 }

@@ -85,6 +85,15 @@ async fn truncated_xz_and_zst_archives_are_named() {
 }
 
 #[tokio::test]
+async fn an_archive_that_ends_too_early_or_goes_on_is_named() {
+    let plain = Tar::sound().plain();
+    // Cut between two members: everything that is kept is there, but the end is not.
+    refused_archive(&pack(&plain[..plain.len() - 1024], "gz"), "ArchiveCorrupt").await;
+    let twice = [plain.clone(), Tar::sound().plain()].concat();
+    refused_archive(&pack(&twice, "gz"), "ArchiveCorrupt").await;
+}
+
+#[tokio::test]
 async fn paths_never_leave_the_tree() {
     refused_member(Tar::sound().file("externals/../../evil", b"x", 0o644), "PathEscape").await;
     refused_member(Tar::sound().file("/etc/evil", b"x", 0o644), "PathEscape").await;
@@ -98,6 +107,15 @@ async fn links_never_leave_the_tree() {
     refused_member(Tar::sound().hard_link("externals/node16/bin/evil", "/etc/passwd"), "HardlinkEscape")
         .await;
     refused_member(Tar::sound().hard_link("externals/node16/bin/evil", "run.sh"), "HardlinkEscape").await;
+}
+
+#[tokio::test]
+async fn links_through_other_links_lead_nowhere() {
+    let tar = Tar::sound()
+        .link("externals/node16/a/b/c/up", "../../../../")
+        .link("externals/node16/evil", "a/b/c/up/../../../../root");
+    refused_member(tar, "LinkEscape").await;
+    refused_member(Tar::sound().link("externals/node16/none", ""), "LinkEscape").await;
 }
 
 #[tokio::test]
@@ -134,6 +152,17 @@ async fn bombs_are_stopped_by_the_limits() {
     refused_member(Tar::sound().file("externals/zeros", &vec![0; 301_000_000], 0o644), "TooLarge").await;
     let many = (0..1001).fold(Tar::sound(), |tar, at| tar.file(&format!("externals/many/{at}"), b"", 0o644));
     refused_member(many, "TooManyFiles").await;
+    // A hard link is nothing in the archive and a whole file in the tree.
+    let large = tree::node16_config("SOURCE").replace("preset: node16", "images: [x:1]\n    entries: all");
+    let node = Node::new("");
+    let content = Tar::default().file("externals/node16/bin/node", tree::STAND_IN, 0o755);
+    let content = content.file("externals/node16/big", &vec![7; 10_000_000], 0o644);
+    let links = (0..40)
+        .fold(content, |tar, at| tar.hard_link(&format!("externals/node16/{at}"), "externals/node16/big"));
+    let config = config_for_file(&node.path("source.tar.gz"), &links.packed("gz"));
+    let source = config.split("source: ").nth(1).unwrap();
+    node.configure(&large.replace("SOURCE", source));
+    refused(node, "TooLarge").await;
     // A member's name is held in memory, so an absurd one is stopped before it is read.
     let name = vec![b'a'; 5_000_000];
     let long =
@@ -157,7 +186,12 @@ async fn what_is_kept_must_be_there_and_run() {
     refused_member(Tar::default().file("elsewhere/run.sh", b"x", 0o755), "MissingFile").await;
     for (content, mode, reason) in [
         (&b"#!/bin/sh\necho v16\n"[..], 0o644, "MissingFile"),
-        (b"#!/bin/sh\nexit 3\n", 0o755, "CheckFailed"),
+        (b"#!/bin/sh\nexit 3\n", 0o755, "CanaryFailed"),
+        (b"#!/bin/sh\nexit 127\n", 0o755, "CanaryFailed"),
+        (b"#!/no/such/interpreter\n", 0o755, "CanaryFailed"),
+        // What the program does to the tree while it runs is seen by the check after it.
+        (b"#!/bin/sh\necho x >> \"${0%/*}/../LICENSE\"; echo v16\n", 0o755, "CheckFailed"),
+        (b"#!/bin/sh\nchmod 4755 \"$0\"; echo v16\n", 0o755, "CheckFailed"),
         (b"neither a script nor a program", 0o755, "WrongArch"),
     ] {
         let node = Node::new("");
@@ -166,6 +200,16 @@ async fn what_is_kept_must_be_there_and_run() {
         node.configure(&directory_config(&node.path("externals")));
         refused(node, reason).await;
     }
+}
+
+#[tokio::test]
+async fn a_tree_without_any_node_is_no_tree() {
+    let node = Node::new("");
+    let config = config_for_file(&node.path("source.tar.gz"), &Tar::sound().packed("gz"));
+    let everything = "images: [x:1]\n    entries: all";
+    // The folder inside the archive was forgotten, so that `externals` itself looks like an entry.
+    node.configure(&config.replace("preset: node16", everything).replace("path: externals, ", ""));
+    refused(node, "MissingFile").await;
 }
 
 #[tokio::test]
@@ -200,7 +244,7 @@ async fn hostile_folders_are_refused_too() {
 }
 
 #[tokio::test]
-async fn an_archive_longer_than_the_limit_is_not_fetched() {
+async fn an_archive_longer_than_the_limit_is_refused() {
     let node = Node::new("");
     let content = Tar::sound().packed("gz");
     let config = config_for_file(&node.path("source.tar.gz"), &content);

@@ -34,7 +34,11 @@ impl<'a> Tree<'a> {
         version: &'a PublishedVersion,
         kind: MountKind,
     ) -> Option<Self> {
-        let possible = kind == MountKind::HostPath || version.volume_image.is_some();
+        let possible = match kind {
+            MountKind::HostPath => true,
+            MountKind::Image => version.volume_image.is_some(),
+            MountKind::Unknown => false,
+        };
         possible.then_some(Self { version, kind, host_root: &state.host_root })
     }
 
@@ -45,7 +49,7 @@ impl<'a> Tree<'a> {
                 let path = Root::new(self.host_root).version(&self.version.name).tree();
                 json!({ "name": name, "hostPath": { "path": path, "type": "Directory" } })
             }
-            MountKind::Image => {
+            MountKind::Image | MountKind::Unknown => {
                 let reference = self.version.volume_image.as_deref();
                 json!({ "name": name, "image": { "reference": reference, "pullPolicy": "IfNotPresent" } })
             }

@@ -18,6 +18,9 @@ use crate::tree::writer::TreeWriter;
 /// are held in memory.
 const BETWEEN_MEMBERS: u64 = 1 << 20;
 
+/// Zero bytes at the end of every tar archive.
+const END_MARKER: u64 = 1024;
+
 /// Most memory that the xz decoder may ask for, in bytes; presets up to -9 need 65 MiB.
 const XZ_MEMORY: u64 = 256 << 20;
 
@@ -32,13 +35,21 @@ pub(super) fn read(
     let opened = File::open(file).doing("open", file)?;
     let decoder = decoder(format, BufReader::with_capacity(256 << 10, opened))?;
     let allowance = Cell::new(BETWEEN_MEMBERS);
-    let metered = Metered { inner: decoder, allowance: &allowance };
+    let metered = Metered { inner: decoder, allowance: &allowance, read: 0, zeros: 0 };
     let mut unpacking = Unpacking { inside, intake, writer };
     let mut archive = Archive::new(metered);
     let found = read_members(&mut archive, &mut unpacking, &allowance)?;
     // What follows the last member is padding and the packing's own checksums, which tell a cut-off archive.
     allowance.set(BETWEEN_MEMBERS);
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(corrupt)?;
+    let mut rest = archive.into_inner();
+    let members_end = rest.read;
+    io::copy(&mut rest, &mut io::sink()).map_err(corrupt)?;
+    if rest.read - rest.zeros > members_end || rest.zeros < END_MARKER {
+        return Err(Fault::new(
+            FaultReason::ArchiveCorrupt,
+            "the archive does not end as a tar archive does",
+        ));
+    }
     match (found, inside) {
         (false, Some(inside)) => {
             Err(Fault::new(FaultReason::MissingFile, format!("the archive has no folder {inside}")))
@@ -80,10 +91,14 @@ fn decoder(format: ArchiveFormat, file: impl io::BufRead + 'static) -> Outcome<B
     })
 }
 
-/// Reads no further than it is allowed to at the moment.
+/// Reads no further than it is allowed to at the moment, and counts.
 struct Metered<'a, R> {
     inner: R,
     allowance: &'a Cell<u64>,
+    /// Bytes so far.
+    read: u64,
+    /// How many of the last bytes so far were zeros.
+    zeros: u64,
 }
 
 impl<R: Read> Read for Metered<'_, R> {
@@ -92,10 +107,14 @@ impl<R: Read> Read for Metered<'_, R> {
         match self.allowance.get().checked_sub(length as u64) {
             Some(left) => self.allowance.set(left),
             None => {
-                return Err(io::Error::other(
-                    "a member's name, its extension or the padding is absurdly long",
-                ));
+                let message = "a member's name, its extension or the padding is absurdly long";
+                return Err(io::Error::other(message));
             }
+        }
+        self.read += length as u64;
+        match buffer[..length].iter().rposition(|byte| *byte != 0) {
+            Some(at) => self.zeros = (length - 1 - at) as u64,
+            None => self.zeros += length as u64,
         }
         Ok(length)
     }
@@ -119,6 +138,9 @@ impl Unpacking<'_, '_> {
         match kind {
             EntryType::Directory => {
                 self.intake.admits(&path, &Item::Folder)?;
+            }
+            EntryType::Regular | EntryType::Continuous if is_sparse(entry) => {
+                self.intake.admits(&path, &Item::Special)?;
             }
             EntryType::Regular | EntryType::Continuous => {
                 if self.intake.admits(&path, &Item::File { mode })? {
@@ -147,6 +169,8 @@ impl Unpacking<'_, '_> {
             Fault::new(FaultReason::HardlinkEscape, message)
         })?;
         if self.intake.admits(path, &Item::File { mode: 0 })? {
+            // The archive holds the content once, the tree once more for each such link.
+            self.intake.count(self.writer.size_of(&target))?;
             self.writer.copy_of(path, &target)?;
         }
         Ok(())
@@ -160,6 +184,13 @@ impl Unpacking<'_, '_> {
             None => Some(path),
         }))
     }
+}
+
+/// Whether the member's content is not the file's content but a map of its holes.
+fn is_sparse(entry: &mut Entry<'_, impl Read>) -> bool {
+    let extensions = entry.pax_extensions().ok().flatten();
+    let keys = extensions.into_iter().flatten().flatten();
+    keys.into_iter().any(|extension| extension.key_bytes().starts_with(b"GNU.sparse"))
 }
 
 fn corrupt(error: io::Error) -> Fault {

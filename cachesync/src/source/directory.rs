@@ -1,12 +1,14 @@
 //! The `directory` source: a folder on the node, read without following links.
 
 use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use headstart_externals::fault::FaultReason;
 use headstart_externals::relpath::RelPath;
+use rustix::fs::OFlags;
 use walkdir::DirEntry;
 
 use super::intake::{Intake, Item, is_executable, item_path};
@@ -46,16 +48,32 @@ fn read_entry(
     } else if metadata.is_file() {
         intake.count(metadata.len())?;
         if intake.admits(path, &Item::File { mode })? {
-            let mut file = File::open(entry.path()).map_err(|error| {
-                unavailable(&format!("failed to open {}: {error}", entry.path().display()))
-            })?;
-            writer.file(path, is_executable(mode), &mut file)?;
+            let (file, length) = open(entry.path())?;
+            // One byte more than it had, so that a file that grows meanwhile is noticed.
+            let mut content = file.take(length + 1);
+            writer.file(path, is_executable(mode), &mut content)?;
+            if writer.size_of(path) != length || length != metadata.len() {
+                return Err(unavailable(&format!("{} changed while it was read", entry.path().display())));
+            }
         }
     } else {
         intake.count(0)?;
         intake.admits(path, if metadata.is_dir() { &Item::Folder } else { &Item::Special })?;
     }
     Ok(())
+}
+
+/// Opens a regular file and nothing else: what was looked at may have been replaced by a link or a pipe since.
+fn open(path: &Path) -> Outcome<(File, u64)> {
+    let failed = |error: io::Error| unavailable(&format!("failed to open {}: {error}", path.display()));
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_file() {
+        Ok((file, metadata.len()))
+    } else {
+        Err(unavailable(&format!("{} is no file any more", path.display())))
+    }
 }
 
 fn unavailable(message: &str) -> Fault {

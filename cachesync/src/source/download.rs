@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use headstart_externals::config::Download;
 use headstart_externals::fault::FaultReason;
 use headstart_externals::version::hex;
 use reqwest::{Client, Url};
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
@@ -66,19 +68,22 @@ impl Fetcher {
         }
         let digest = hex(&sink.hasher.finalize());
         if digest != download.sha256 {
-            let message = format!("{} has sha256 {digest}, pinned is {}", download.url, download.sha256);
+            let name = Url::parse(&download.url).map_or_else(|_| String::new(), |url| shown(&url));
+            let message = format!("{name} has sha256 {digest}, pinned is {}", download.sha256);
             return Err(Fault::new(FaultReason::DigestMismatch, message));
         }
         Ok(())
     }
 
     async fn get(&self, url: Url, sink: &mut Sink<'_>) -> Outcome<()> {
-        let name = url.to_string();
-        let failed = |error: reqwest::Error| unavailable(&name, &format!("{:#}", anyhow::Error::new(error)));
+        let name = shown(&url);
+        let failed = |error: reqwest::Error| {
+            unavailable(&name, &format!("{:#}", anyhow::Error::new(error.without_url())))
+        };
         let response = self.client.get(url.clone()).send().await.map_err(failed)?;
         let mut response = response.error_for_status().map_err(failed)?;
         if let Some(length) = response.content_length() {
-            sink.progress.expect_bytes(length);
+            sink.expect(length)?;
         }
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             sink.take(&chunk)?;
@@ -89,8 +94,13 @@ impl Fetcher {
 
 fn copy_file(path: &Path, sink: &mut Sink<'_>) -> Outcome<()> {
     let failed = |error: io::Error| unavailable(&path.display().to_string(), &error.to_string());
-    let mut file = File::open(path).map_err(failed)?;
-    sink.progress.expect_bytes(file.metadata().map_err(failed)?.len());
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(unavailable(&path.display().to_string(), "it is not a file"));
+    }
+    sink.expect(metadata.len())?;
     let mut chunk = vec![0; 256 << 10];
     loop {
         match file.read(&mut chunk).map_err(failed)? {
@@ -98,6 +108,13 @@ fn copy_file(path: &Path, sink: &mut Sink<'_>) -> Outcome<()> {
             length => sink.take(&chunk[..length])?,
         }
     }
+}
+
+/// An address as it may be shown: a query may hold a signature that is a secret.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
 }
 
 fn unavailable(url: &str, cause: &str) -> Fault {
@@ -115,12 +132,21 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// The source says how long it is.
+    fn expect(&self, length: u64) -> Outcome<()> {
+        self.progress.expect_bytes(length);
+        if length > self.limit { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    fn too_large(&self) -> Fault {
+        let message = format!("the archive is longer than {} bytes (limits.archiveBytes)", self.limit);
+        Fault::new(FaultReason::TooLarge, message)
+    }
+
     fn take(&mut self, chunk: &[u8]) -> Outcome<()> {
         let length = chunk.len() as u64;
-        self.left = self.left.checked_sub(length).ok_or_else(|| {
-            let message = format!("the archive is longer than {} bytes (limits.archiveBytes)", self.limit);
-            Fault::new(FaultReason::TooLarge, message)
-        })?;
+        self.progress.check()?;
+        self.left = self.left.checked_sub(length).ok_or_else(|| self.too_large())?;
         self.hasher.update(chunk);
         self.progress.add_bytes(length);
         self.file.write_all(chunk).doing("write", &self.path)

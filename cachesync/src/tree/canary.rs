@@ -40,17 +40,17 @@ pub enum Canary {
 pub(crate) fn run(node: &Path, arch: Arch) -> Outcome<Canary> {
     if let Err(error) = fs::metadata(node) {
         let message = format!("{} is not visible to the canary: {error}", node.display());
-        return Err(Fault::new(FaultReason::CheckFailed, message));
+        return Err(Fault::new(FaultReason::CanaryNotVisible, message));
     }
-    check_machine(node, arch)?;
+    let is_elf = check_machine(node, arch)?;
     match spawn(node) {
-        Ok(child) => finish(node, child),
-        Err(error) => judge_start(node, &error),
+        Ok(child) => finish(node, child, is_elf),
+        Err(error) => judge_start(node, &error, is_elf),
     }
 }
 
-/// ELF programs say which machine they are for; an emulator on the node must not hide that.
-fn check_machine(node: &Path, arch: Arch) -> Outcome<()> {
+/// ELF programs say which machine they are for; an emulator on the node must not hide that. Whether it is one.
+fn check_machine(node: &Path, arch: Arch) -> Outcome<bool> {
     let mut head = [0; 20];
     let read = File::open(node).and_then(|mut file| file.read_exact(&mut head));
     let is_elf = read.is_ok() && head.starts_with(b"\x7fELF");
@@ -59,7 +59,7 @@ fn check_machine(node: &Path, arch: Arch) -> Outcome<()> {
         let message = format!("{} is for machine {machine}, not for {arch}", node.display());
         return Err(Fault::new(FaultReason::WrongArch, message));
     }
-    Ok(())
+    Ok(is_elf)
 }
 
 fn spawn(node: &Path) -> io::Result<Child> {
@@ -80,7 +80,7 @@ fn spawn(node: &Path) -> io::Result<Child> {
     }
 }
 
-fn judge_start(node: &Path, error: &io::Error) -> Outcome<Canary> {
+fn judge_start(node: &Path, error: &io::Error, is_elf: bool) -> Outcome<Canary> {
     let message = format!("{}: {error}", node.display());
     match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
@@ -88,14 +88,16 @@ fn judge_start(node: &Path, error: &io::Error) -> Outcome<Canary> {
         }
         Some(rustix::io::Errno::NOEXEC) => Err(Fault::new(FaultReason::WrongArch, message)),
         // The file is there, so what is missing is its loader.
-        Some(rustix::io::Errno::NOENT) => Ok(Canary::Allowed("its loader is not in this image".to_owned())),
-        _ => Err(Fault::new(FaultReason::CheckFailed, message)),
+        Some(rustix::io::Errno::NOENT) if is_elf => {
+            Ok(Canary::Allowed("its loader is not in this image".to_owned()))
+        }
+        _ => Err(Fault::new(FaultReason::CanaryFailed, message)),
     }
 }
 
-fn finish(node: &Path, mut child: Child) -> Outcome<Canary> {
+fn finish(node: &Path, mut child: Child, is_elf: bool) -> Outcome<Canary> {
     let failed =
-        |what: String| Fault::new(FaultReason::CheckFailed, format!("{} --version {what}", node.display()));
+        |what: String| Fault::new(FaultReason::CanaryFailed, format!("{} --version {what}", node.display()));
     let begun = Instant::now();
     let status = loop {
         match child.try_wait() {
@@ -114,7 +116,7 @@ fn finish(node: &Path, mut child: Child) -> Outcome<Canary> {
     if status.success() && !said.is_empty() {
         return Ok(Canary::Ran(said));
     }
-    if status.code() == Some(LOADER_FAILED) {
+    if is_elf && status.code() == Some(LOADER_FAILED) {
         return Ok(Canary::Allowed(complaint));
     }
     Err(failed(format!("ended with {status}: {complaint}")))

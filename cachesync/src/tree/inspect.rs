@@ -1,12 +1,13 @@
 //! Looking at a tree as it lies on disk: every file read and hashed, everything that must not be there refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use headstart_externals::fault::FaultReason;
+use headstart_externals::layout::VersionDir;
 use headstart_externals::manifest::{FileRecord, MODE_EXECUTABLE, MODE_PLAIN};
 use headstart_externals::relpath::RelPath;
 use headstart_externals::version::hex;
@@ -20,6 +21,7 @@ const MODE_BITS: u32 = 0o7777;
 /// Everything in the tree at `root`, by path below it.
 pub fn inspect(root: &Path) -> Outcome<BTreeMap<RelPath, FileRecord>> {
     let mut found = BTreeMap::new();
+    let mut folders = BTreeSet::new();
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
         let entry = entry.map_err(|error| wrong(root, &error.to_string()))?;
         let path = entry.path();
@@ -27,15 +29,46 @@ pub fn inspect(root: &Path) -> Outcome<BTreeMap<RelPath, FileRecord>> {
         check_owner(path, &metadata)?;
         if metadata.is_dir() {
             check_mode(path, &metadata, &[MODE_EXECUTABLE])?;
+        }
+        if path == root {
             continue;
         }
         let below =
             path.strip_prefix(root).ok().and_then(Path::to_str).and_then(|path| RelPath::new(path).ok());
         let below = below.ok_or_else(|| wrong(path, "has a name that cannot be kept"))?;
+        if metadata.is_dir() {
+            folders.insert(below);
+            continue;
+        }
         let record = record(path, &below, &metadata)?;
         found.insert(below, record);
     }
-    Ok(found)
+    let needed: BTreeSet<RelPath> =
+        found.keys().flat_map(|path| path.ancestors().collect::<Vec<_>>()).collect();
+    match folders.difference(&needed).next() {
+        Some(empty) => Err(wrong(&root.join(empty), "is an empty folder and does not belong there")),
+        None => Ok(found),
+    }
+}
+
+/// Whether a version folder is a folder of our own that holds exactly what one must hold.
+pub fn check_folder(dir: &VersionDir) -> Outcome<()> {
+    for folder in [dir.path(), &dir.farm(), &dir.tree()] {
+        let metadata = fs::symlink_metadata(folder).doing("look at", folder)?;
+        if !metadata.is_dir() {
+            return Err(wrong(folder, "is not a folder"));
+        }
+        check_owner(folder, &metadata)?;
+        check_mode(folder, &metadata, &[MODE_EXECUTABLE])?;
+    }
+    let known = [dir.manifest(), dir.tree(), dir.farm()];
+    for entry in fs::read_dir(dir.path()).doing("list", dir.path())? {
+        let path = entry.doing("list", dir.path())?.path();
+        if !known.contains(&path) {
+            return Err(wrong(&path, "does not belong there"));
+        }
+    }
+    Ok(())
 }
 
 fn record(path: &Path, below: &RelPath, metadata: &Metadata) -> Outcome<FileRecord> {

@@ -3,4 +3,5 @@
 pub mod canary;
 pub mod farm;
 pub mod inspect;
+pub mod selinux;
 pub mod writer;

@@ -64,6 +64,11 @@ impl TreeWriter {
         Ok(())
     }
 
+    /// Bytes in a file that was written before; 0 for anything else.
+    pub fn size_of(&self, path: &RelPath) -> u64 {
+        self.files.get(path).map_or(0, FileRecord::bytes)
+    }
+
     /// Writes a file with the content of another one that was written before.
     pub fn copy_of(&mut self, path: &RelPath, other: &RelPath) -> Outcome<()> {
         let Some(FileRecord::File { executable, .. }) = self.files.get(other) else {
@@ -113,6 +118,7 @@ impl TreeWriter {
                     return Err(Fault::new(FaultReason::ArchiveCorrupt, format!("reading failed: {error}")));
                 }
             };
+            self.progress.check()?;
             hasher.update(&chunk[..length]);
             to.write_all(&chunk[..length]).doing("write", path)?;
             size += length as u64;

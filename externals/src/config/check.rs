@@ -159,7 +159,10 @@ struct RecipeFields {
 
 fn check_recipe(fields: RecipeFields, path: &str, problems: &mut Problems) -> Option<Recipe> {
     let RecipeFields { images, entries, omit, hooks } = fields;
-    let omit = omit.unwrap_or_default();
+    let mut omit = omit.unwrap_or_default();
+    // The order does not decide the content, so it must not decide the key.
+    omit.sort();
+    omit.dedup();
     for (at, pattern) in omit.iter().enumerate() {
         if pattern.is_empty() || pattern.contains('/') {
             problems.add(format!("{path}.omit[{at}]"), "must name an entry, such as node12 or node12*");

@@ -35,7 +35,7 @@ fn check_directory(file: FileDirectory, named: bool, path: &str, problems: &mut 
         None => problems.none(at, "is missing; give the absolute path of the externals folder"),
         Some(text) => {
             check_absolute(&text, &at, problems);
-            Some(Source::Directory { path: text })
+            Some(Source::Directory { path: text.trim_end_matches('/').to_owned() })
         }
     }
 }
