@@ -1,11 +1,12 @@
 //! The agent's flags, and its start from them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use headstart_externals::arch::Arch;
+use headstart_externals::config::Config;
 use headstart_runtime::admin;
 use headstart_runtime::log::LogArgs;
 use headstart_runtime::process::ProcessCollector;
@@ -47,9 +48,10 @@ pub enum Command {
 /// Flags of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
-    /// Root folder of the cache on this node; created if it is not there
+    /// Root folder of the cache as this process sees it, created if it is not there; by default `hostRoot` of the
+    /// configuration
     #[arg(long, env = "HEADSTART_ROOT", value_name = "DIR")]
-    pub root: PathBuf,
+    pub root: Option<PathBuf>,
 
     /// Configuration file; reloaded when its content changes
     #[arg(long, env = "HEADSTART_CONFIG", value_name = "FILE")]
@@ -68,7 +70,7 @@ pub struct RunArgs {
     pub admin_listen: SocketAddr,
 
     /// Work without Kubernetes: nothing is reported but the status
-    #[arg(long, env = "HEADSTART_STANDALONE", required = true)]
+    #[arg(long, required = true)]
     pub standalone: bool,
 }
 
@@ -90,7 +92,7 @@ impl Prepared {
 pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow::Result<Prepared> {
     let RunArgs { root, config, canary_root, node_name, admin_listen, standalone: _ } = args;
     let arch = Arch::host().context("this architecture is not supported; use amd64 or arm64")?;
-    check_config(&config)?;
+    let root = root.unwrap_or(PathBuf::from(check_config(&config)?.host_root));
     // The canary runs in another folder, so paths must not depend on this one.
     let root = std::path::absolute(&root).with_context(|| format!("{} is not a path", root.display()))?;
     let canary_root =
@@ -123,12 +125,10 @@ pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyh
 }
 
 /// A bad configuration at start is an error; one that turns bad later is only reported.
-fn check_config(path: &std::path::Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!("failed to read the configuration {}; give an existing file with --config", path.display())
-    })?;
-    let config = headstart_externals::config::Config::parse(&text);
-    config.map(|_| ()).with_context(|| format!("bad configuration {}", path.display()))
+fn check_config(path: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read the configuration {} (--config)", path.display()))?;
+    Config::parse(&text).with_context(|| format!("bad configuration {}", path.display()))
 }
 
 fn host_name() -> String {

@@ -1,4 +1,5 @@
-//! What to do with the versions of a root: pure, so that every case is a line of a table.
+//! What to do with a wanted version: pure, so that every case is a line of a table. Versions that nobody wants are left
+//! alone: without the word of the controller nothing is ever deleted.
 
 use headstart_externals::manifest::Manifest;
 
@@ -7,23 +8,20 @@ use crate::store::Found;
 /// What to do with one version.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is wanted and not there.
+    /// It is not there.
     Install,
-    /// It is wanted and claims to be there: look whether that is true.
+    /// It claims to be there: look whether that is true.
     Verify(Box<Manifest>),
-    /// It is wanted, but something else lies under its name: build it and exchange the two.
+    /// Something else lies under its name: build it and exchange the two.
     Replace(String),
-    /// Nobody wants it; without the word of the controller nothing is ever deleted.
-    Leave,
 }
 
-/// Decides over one version from what was found under its name.
-pub fn decide(wanted: bool, found: Option<Found>) -> Action {
-    match (wanted, found) {
-        (false, _) => Action::Leave,
-        (true, None) => Action::Install,
-        (true, Some(Found::Complete(manifest))) => Action::Verify(manifest),
-        (true, Some(Found::Foreign(cause))) => Action::Replace(cause),
+/// Decides over one wanted version from what was found under its name.
+pub fn decide(found: Option<Found>) -> Action {
+    match found {
+        None => Action::Install,
+        Some(Found::Complete(manifest)) => Action::Verify(manifest),
+        Some(Found::Foreign(cause)) => Action::Replace(cause),
     }
 }
 
@@ -36,15 +34,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_wanted_versions_are_touched() {
+    fn what_is_found_decides() {
         let manifest = || Manifest::new("node16-0123456789ab".parse().unwrap(), Arch::Amd64, BTreeMap::new());
-        let complete = || Some(Found::Complete(Box::new(manifest())));
-        let foreign = || Some(Found::Foreign("no manifest".to_owned()));
-        assert_eq!(decide(true, None), Action::Install);
-        assert_eq!(decide(true, complete()), Action::Verify(Box::new(manifest())));
-        assert_eq!(decide(true, foreign()), Action::Replace("no manifest".to_owned()));
-        for found in [None, complete(), foreign()] {
-            assert_eq!(decide(false, found), Action::Leave);
-        }
+        let complete = Found::Complete(Box::new(manifest()));
+        assert_eq!(decide(None), Action::Install);
+        assert_eq!(decide(Some(complete)), Action::Verify(Box::new(manifest())));
+        let foreign = Found::Foreign("no manifest".to_owned());
+        assert_eq!(decide(Some(foreign)), Action::Replace("no manifest".to_owned()));
     }
 }

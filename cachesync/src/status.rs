@@ -143,9 +143,24 @@ impl StatusBoard {
         self.with(|board| board.readiness())
     }
 
-    /// What is wrong with the root folder; `None` when it is usable.
-    pub fn set_root_fault(&self, fault: Option<Fault>) {
-        self.with(|board| board.fault = fault);
+    /// What is wrong with the root folder, `None` when it is usable; whether that is news.
+    pub fn set_root_fault(&self, fault: Option<Fault>) -> bool {
+        self.with(|board| {
+            let news = board.fault != fault;
+            board.fault = fault;
+            news
+        })
+    }
+
+    /// Ready versions that are not `there` any more have to be made again.
+    pub fn forget_lost(&self, there: impl Fn(&VersionName) -> bool) {
+        self.with(|board| {
+            let lost = |version: &&mut Tracked| version.state == VersionState::Ready && !there(&version.name);
+            for version in board.versions.iter_mut().filter(lost) {
+                tracing::warn!(version = %version.name, "a version that was ready is gone");
+                *version = Tracked { wanted: version.wanted, ..Tracked::new(version.name.clone()) };
+            }
+        });
     }
 
     /// What is wrong with the configuration file; `None` when it was taken over.

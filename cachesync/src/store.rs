@@ -170,9 +170,8 @@ fn lock(root: &Root) -> Outcome<File> {
     let path = root.lock();
     // Nobody else may open it: to hold a lock, reading is enough.
     let mut options = File::options();
-    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.as_mut().map_err(|error| not_writable("open", &path, error))?;
-    let mut file = file.try_clone().doing("open", &path)?;
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = opened.map_err(|error| not_writable("open", &path, &error))?;
     match file.try_lock() {
         Ok(()) => {
             file.set_permissions(Permissions::from_mode(0o600)).doing("set the mode of", &path)?;

@@ -88,14 +88,17 @@ impl Agent {
             Ok(store) => store,
             Err(fault) => {
                 let Fault { reason, message, remedy } = &fault;
-                tracing::warn!(%reason, message, remedy, "the root is not usable");
-                self.board.set_root_fault(Some(fault));
+                if self.board.set_root_fault(Some(fault.clone())) {
+                    tracing::warn!(%reason, message, remedy, "the root is not usable");
+                }
                 return POLL;
             }
         };
         if opened {
             self.list_versions(&config);
         }
+        let root = store.root();
+        self.board.forget_lost(|version| root.version(version).manifest().exists());
         let (due, _) = self.board.due(Instant::now());
         for (name, failures) in due {
             self.attempt(&store, &config, &name, failures).await;
@@ -138,10 +141,15 @@ impl Agent {
         }
     }
 
-    /// Whether the file is another than the one in force; the next round will look at it.
-    fn config_differs(&self) -> bool {
-        let text = std::fs::read_to_string(&self.options.config).ok();
-        text.as_ref() != self.config.as_ref().map(|(seen, _)| seen)
+    /// Whether a sound new configuration says something else of this version; the next round takes it over.
+    fn is_outdated(&self, name: &VersionName) -> bool {
+        let text = std::fs::read_to_string(&self.options.config);
+        let Some(new) = text.ok().and_then(|text| Config::parse(&text).ok()) else { return false };
+        let of = |config: &Config| {
+            let revision = config.revisions().find(|(_, revision)| revision.version == *name)?.1.clone();
+            Some((revision.source, config.limits))
+        };
+        self.config.as_ref().is_some_and(|(_, old)| of(old) != of(&new))
     }
 
     fn config_problem(&self, problem: String) -> bool {
@@ -176,6 +184,10 @@ impl Agent {
                 self.metrics.succeeded(name, bytes, seconds);
                 self.board.succeed(name, installed, seconds);
             }
+            Err(fault) if fault.reason == FaultReason::Cancelled => {
+                tracing::info!(version = %name, "stopped, since the configuration changed");
+                self.board.fail(name, fault, failures, Instant::now());
+            }
             Err(fault) => {
                 let failures = failures + 1;
                 let delay = backoff::delay(failures, fastrand::f64());
@@ -209,7 +221,7 @@ impl Agent {
             tokio::select! {
                 outcome = &mut work => return outcome,
                 () = tokio::time::sleep(PROGRESS_LOG) => {
-                    if self.config_differs() {
+                    if self.is_outdated(name) {
                         progress.cancel();
                     }
                     let at = progress.snapshot();
@@ -234,7 +246,7 @@ struct Order {
 impl Order {
     /// What was done, in a word for the log, and what is there now.
     fn carry_out(&self) -> Outcome<(&'static str, Installed)> {
-        match plan::decide(true, self.store.find(&self.name)?) {
+        match plan::decide(self.store.find(&self.name)?) {
             Action::Verify(manifest) => match verify(&self.store, &manifest) {
                 Ok(()) => Ok(("found ready", adopt(&self.store, *manifest, &self.options.canary_root)?)),
                 Err(damage) if damage.reason == FaultReason::CheckFailed => self.repair(damage),
@@ -245,7 +257,7 @@ impl Order {
                 tracing::warn!(version = %self.name, cause, "something foreign lies under the version's name");
                 Ok(("installed", self.install()?))
             }
-            Action::Install | Action::Leave => Ok(("installed", self.install()?)),
+            Action::Install => Ok(("installed", self.install()?)),
         }
     }
 

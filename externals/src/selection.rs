@@ -15,7 +15,7 @@ const ALPINE: &str = "_alpine";
 pub const NODE: &str = "bin/node";
 
 /// The recipe of a tree: what is kept of each entry, and which entries are knowingly left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selection {
     /// What is kept.
@@ -25,10 +25,11 @@ pub struct Selection {
 }
 
 /// What is kept of a source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Entries {
     /// Every file of every entry that is not omitted.
+    #[default]
     All,
     /// By entry name, the files and folders that are kept of it.
     Named(BTreeMap<String, BTreeSet<RelPath>>),

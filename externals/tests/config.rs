@@ -170,11 +170,18 @@ fn all_problems_are_reported_at_once() {
         .replace("headstart.dev/v1", "headstart.dev/v9")
         .replace("name: node20", "name: Node_20")
         .replace("images:", "imagess: []\n    images:")
-        .replace("LICENSE", "../x");
+        .replace("LICENSE", "../x")
+        .replace("https://", "ftp://");
     let paths: Vec<String> = problems_of(&text).into_iter().map(|(path, _)| path).collect();
     assert_eq!(
         paths,
-        ["profiles[0].imagess", "apiVersion", "profiles[0].name", "profiles[0].entries.node20[1]"]
+        [
+            "profiles[0].imagess",
+            "apiVersion",
+            "profiles[0].name",
+            "profiles[0].entries.node20[1]",
+            "profiles[0].revisions[0].source.archive.amd64.url",
+        ]
     );
 }
 
@@ -190,4 +197,37 @@ fn text_that_is_not_yaml_is_refused_with_its_line() {
 fn volume_images_must_be_pinned() {
     let at = "profiles[0].revisions[0].volumeImage";
     one_problem("- source:", "- volumeImage: example.com/externals:v1\n        source:", at, "is not pinned");
+}
+
+#[test]
+fn problems_are_reported_where_they_are() {
+    one_problem(
+        "omit: ['node12*']",
+        "omit: ['z/bad', 'node12']",
+        "profiles[0].omit[0]",
+        "must name an entry",
+    );
+    let two = sound().replace("2.321.*'", "2.321.*', 'a b', '**']");
+    let two = two.replace("'**']]", "'**']");
+    let paths: Vec<String> = problems_of(&two).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["profiles[0].images[1]", "profiles[0].images[2]"]);
+    one_problem(
+        "images: ['ghcr.io/actions/actions-runner:2.321.*']",
+        "images: []",
+        "profiles[0].revisions[0].images",
+        "names no runner image",
+    );
+}
+
+#[test]
+fn node_labels_must_be_labels() {
+    one_problem("profiles:", "nodeSelector: {'a b/c d': 'x y z'}\nprofiles:", "nodeSelector", "not a label");
+    Config::parse(&sound().replace("profiles:", "nodeSelector: {pool.example.com/kind: runners}\nprofiles:"))
+        .unwrap();
+}
+
+#[test]
+fn wrong_types_are_told_in_the_words_of_the_file() {
+    let problems = problems_of(&sound().replace("{node20: [bin/node, LICENSE]}", "[node20]"));
+    assert!(problems[0].1.contains("`entries` must be `all`, or a map"), "{problems:?}");
 }

@@ -9,11 +9,11 @@ use tracing_subscriber::filter::ParseError;
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// What to log: error, warn, info, debug, or a filter such as `info,headstart_webhook=debug`
-    #[arg(long, env = "HEADSTART_LOG", default_value = "info", value_parser = parse_filter)]
+    #[arg(long, global = true, env = "HEADSTART_LOG", default_value = "info", value_parser = parse_filter)]
     pub log: String,
 
     /// How log lines look
-    #[arg(long, env = "HEADSTART_LOG_FORMAT", default_value = "text")]
+    #[arg(long, global = true, env = "HEADSTART_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
 

@@ -36,6 +36,9 @@ pub enum TlsError {
     /// A file is not what it must be.
     #[error("{0} is not PEM with a {1}")]
     Pem(PathBuf, &'static str, #[source] rustls_pki_types::pem::Error),
+    /// The certificate file holds none.
+    #[error("{0} holds no PEM certificate")]
+    NoCertificate(PathBuf),
     /// The chain and the key cannot be used together.
     #[error("the certificate in {0} and the key in {1} do not fit")]
     Pair(PathBuf, PathBuf, #[source] rustls::Error),
@@ -108,6 +111,9 @@ impl Pair {
         let chain = CertificateDer::pem_slice_iter(&self.chain)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| TlsError::Pem(tls_cert.clone(), "certificate", error))?;
+        if chain.is_empty() {
+            return Err(TlsError::NoCertificate(tls_cert.clone()));
+        }
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|error| TlsError::Pem(tls_key.clone(), "private key", error))?;
         let mut config = ServerConfig::builder()

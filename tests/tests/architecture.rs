@@ -47,7 +47,7 @@ fn arrows_point_from_programs_to_libraries_only() {
         ("webhook", &["externals", "runtime"]),
         ("cachesync", &["externals", "runtime"]),
         ("cli", &["externals", "runtime", "webhook", "cachesync"]),
-        ("tests", &["externals", "runtime", "webhook", "cachesync"]),
+        ("tests", &["externals", "runtime", "cachesync"]),
     ]);
     let members = members();
     assert_eq!(

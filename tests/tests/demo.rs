@@ -60,20 +60,38 @@ fn another_externals_folder_may_have_other_entries() {
 
 #[test]
 fn bad_input_gives_one_clear_message() {
-    let folder = tempfile::tempdir().unwrap();
     let empty = tempfile::tempdir().unwrap();
     for (flags, words) in [
         (["--externals", "/nowhere"], "/nowhere is not there"),
         (["--externals", empty.path().to_str().unwrap()], "has no entry with bin/node"),
         (["--dir", "/nowhere"], "/nowhere is not a folder"),
     ] {
+        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(program("headstart"));
-        let output = command.arg("demo").args(flags).output().unwrap();
+        let output = command.arg("demo").args(flags).env("TMPDIR", folder.path()).output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{err}");
         assert!(err.lines().last().unwrap().starts_with("error: ") && err.contains(words), "{err}");
+        assert!(is_empty(folder.path()));
     }
-    assert!(is_empty(folder.path()));
+}
+
+#[test]
+fn odd_places_variables_and_readers_that_leave_are_fine() {
+    let folder = tempfile::tempdir().unwrap();
+    let externals = folder.path().join("externals");
+    tree::write(&externals, &tree::NODE16);
+    std::fs::create_dir(folder.path().join("demo dir")).unwrap();
+    let mut command = demo(std::path::Path::new("./demo dir/../demo dir//"), &["--externals", "externals"]);
+    command
+        .current_dir(folder.path())
+        .env("HEADSTART_CANARY_ROOT", "/nowhere")
+        .env("HEADSTART_DEADLINE_MS", "abc");
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(is_empty(&folder.path().join("demo dir")));
 }
 
 /// A demo that serves, with its output so far; killed when dropped.

@@ -91,7 +91,7 @@ fn host_path(name: &str, version: &Value) -> Value {
     json!({"name": name, "hostPath": {"path": path, "type": "Directory"}})
 }
 
-/// externals.md §8 (b): the one mount at `/__e` shows the tree, everything else stays.
+/// Legacy job pods: the one mount at `/__e` shows the tree, everything else stays.
 fn expect_legacy(before: &Value, version: &Value) -> Value {
     let mut pod = before.clone();
     let mount = json!({"name": "headstart-externals", "mountPath": "/__e", "readOnly": true, "recursiveReadOnly": "IfPossible"});
@@ -101,7 +101,7 @@ fn expect_legacy(before: &Value, version: &Value) -> Value {
     pod
 }
 
-/// externals.md §8 (b'): the volume becomes the tree under its old name, read-only everywhere, without the move.
+/// fs-init job pods: the volume becomes the tree under its old name, read-only everywhere, without the move.
 fn expect_current(before: &Value, version: &Value) -> Value {
     let mut pod = before.clone();
     let spec = pod["spec"].as_object_mut().unwrap();

@@ -370,7 +370,7 @@ fn bad_files_give_one_clear_message() {
     assert!(run(&missing, &tls.tls_cert).contains("failed to read the configuration"));
     assert!(run(&config, &missing).contains("check the path and its permissions"));
     std::fs::write(&missing, "not PEM").unwrap();
-    assert!(run(&config, &missing).contains("do not fit"), "{}", run(&config, &missing));
+    assert!(run(&config, &missing).contains("holds no PEM certificate"), "{}", run(&config, &missing));
     std::fs::write(&config, "apiVersion: headstart.dev/v1\n").unwrap();
     assert!(run(&config, &tls.tls_cert).contains("profiles: there is no profile"));
 }

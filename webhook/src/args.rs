@@ -44,8 +44,9 @@ pub struct Args {
     pub deadline_ms: u64,
 
     /// Most connections at once
-    #[arg(long, env = "HEADSTART_MAX_CONNECTIONS", default_value = "1024", value_name = "N")]
-    pub max_connections: usize,
+    #[arg(long, env = "HEADSTART_MAX_CONNECTIONS", default_value = "1024", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
 
     /// How long to go on accepting connections after a shutdown began, in milliseconds
     #[arg(long, env = "HEADSTART_DRAIN_DELAY_MS", default_value = "0", value_name = "MS")]
@@ -93,7 +94,7 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     let (https, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
     tracing::info!(%https, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let limits = ServerLimits {
-        connections: args.max_connections,
+        connections: args.max_connections as usize,
         drain_delay: Duration::from_millis(args.drain_delay_ms),
         ..ServerLimits::default()
     };

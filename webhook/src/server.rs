@@ -54,15 +54,13 @@ pub fn routes(webhook: Webhook, shutdown: Shutdown) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::new())
         .layer(deadline)
-        .layer(map_response_with_state((webhook.metrics.clone(), shutdown), close_when_draining))
+        .layer(map_response_with_state((webhook.metrics.clone(), shutdown), finish))
         .with_state(webhook)
 }
 
-/// Moves kept-alive connections to other replicas before this one ends; also counts answers by status.
-async fn close_when_draining(
-    State((metrics, shutdown)): State<(Metrics, Shutdown)>,
-    mut response: Response,
-) -> Response {
+/// The last touch of every answer: counted by status, and from the shutdown on asking for the connection to be
+/// closed, so that clients move to other replicas before this one ends.
+async fn finish(State((metrics, shutdown)): State<(Metrics, Shutdown)>, mut response: Response) -> Response {
     metrics.answered(response.status());
     if shutdown.has_begun() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     externals: Option<PathBuf>,
 
-    /// Folder for the demo's own files, on the disk to measure; removed at the end
+    /// Folder in which the demo makes one of its own, on the disk to measure; by default the one for temporary files
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
@@ -44,6 +44,14 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     args.log.init();
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let parent = parent
+        .canonicalize()
+        .with_context(|| format!("{} is not a folder; choose another with --dir", parent.display()))?;
+    anyhow::ensure!(
+        parent.to_str().is_some(),
+        "{} is not UTF-8; choose another with --dir",
+        parent.display()
+    );
     check_space(&parent)?;
     let folder = TempDir::with_prefix_in("headstart-demo-", &parent).with_context(|| {
         format!("failed to create a folder in {}; choose another with --dir", parent.display())
@@ -53,29 +61,30 @@ pub(crate) async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     shutdown.begin();
     remove(folder).await?;
     match outcome {
+        Err(error) if crate::explain::is_closed_pipe(&error) => Ok(()),
         Err(_) if interrupted => anyhow::bail!("interrupted; everything was removed"),
         outcome => outcome,
     }
 }
 
 async fn show(args: &Args, folder: &Path, shutdown: &Shutdown) -> anyhow::Result<()> {
-    present::headline("1. A runner's externals folder");
+    present::headline("1. A runner's externals folder")?;
     let (source, stop) = (source::Source::choose(args.externals.as_deref(), folder)?, shutdown.clone());
     let source = tokio::task::spawn_blocking(move || source.build(&stop)).await??;
-    present::source(&source);
+    present::source(&source)?;
 
-    present::headline("2. Agent and webhook, in this process on loopback");
-    let running = Running::start(&source, folder, shutdown).await?;
+    present::headline("2. Agent and webhook, in this process on loopback")?;
+    let running = Running::start(&source, folder, &args.log, shutdown).await?;
     let status = running.wait_until_ready(shutdown, present::progress).await?;
     present::status(&running, &status)?;
 
-    present::headline("3. What pods become");
+    present::headline("3. What pods become")?;
     for review in reviews::all(&status)? {
         let answer = running.ask(&review).await?;
         present::answer(&review, &answer)?;
     }
 
-    present::headline("4. The stock hook's copy and Headstart's way, on this disk");
+    present::headline("4. The stock hook's copy and Headstart's way, on this disk")?;
     let (from, tree, stop) = (source.path.clone(), running.tree(&status)?, shutdown.clone());
     let to = folder.join("copies");
     let comparison =

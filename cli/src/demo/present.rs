@@ -11,15 +11,15 @@ use super::setup::Running;
 use super::source::Source;
 use crate::diff::{self, Style};
 
-pub(crate) fn headline(text: &str) {
+pub(crate) fn headline(text: &str) -> io::Result<()> {
     eprintln!("… {text}");
-    println!("\n{}", Style::of_stdout().bold(text));
+    writeln!(io::stdout().lock(), "\n{}", Style::of_stdout().bold(text))
 }
 
-pub(crate) fn source(source: &Source) {
-    let size = source.size;
-    println!("  {} with {}", source.path.display(), source.entries.join(", "));
-    println!("  {} files, {} MB", thousands(size.files), size.bytes / 1_000_000);
+pub(crate) fn source(source: &Source) -> io::Result<()> {
+    let (out, size) = (&mut io::stdout().lock(), source.size);
+    writeln!(out, "  {} with {}", source.path.display(), source.entries.join(", "))?;
+    writeln!(out, "  {} files, {} MB", thousands(size.files), size.bytes / 1_000_000)
 }
 
 pub(crate) fn progress(progress: &Value) {
@@ -32,10 +32,11 @@ pub(crate) fn round(round: usize, of: usize) {
 }
 
 pub(crate) fn status(running: &Running, status: &Value) -> anyhow::Result<()> {
-    println!("  webhook {}", running.review_url);
-    println!("  status  {}", running.status_url);
+    let out = &mut io::stdout().lock();
+    writeln!(out, "  webhook {}", running.review_url)?;
+    writeln!(out, "  status  {}", running.status_url)?;
     for line in serde_json::to_string_pretty(&status["versions"])?.lines() {
-        println!("    {line}");
+        writeln!(out, "    {line}")?;
     }
     Ok(())
 }
@@ -80,15 +81,17 @@ fn row(out: &mut impl io::Write, name: &str, measured: &Measured) -> io::Result<
 pub(crate) fn serving(running: &Running, folder: &Path) -> anyhow::Result<()> {
     let review = folder.join("review.json");
     std::fs::write(&review, reviews::sample())?;
-    headline("5. Serving until Ctrl-C");
-    println!("  curl {}", running.status_url);
-    println!(
-        "  curl --cacert {} -H 'content-type: application/json' --data @{} {}",
+    headline("5. Serving until Ctrl-C")?;
+    let out = &mut io::stdout().lock();
+    writeln!(out, "  curl {}", running.status_url)?;
+    writeln!(
+        out,
+        "  curl --cacert '{}' -H 'content-type: application/json' --data '@{}' {}",
         running.ca.display(),
         review.display(),
         running.review_url
-    );
-    io::stdout().flush()?;
+    )?;
+    out.flush()?;
     Ok(())
 }
 

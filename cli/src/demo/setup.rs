@@ -1,17 +1,19 @@
 //! Agent and webhook in this process: configuration, a self-made certificate, ports on loopback, a client.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use headstart_cachesync::args as agent;
 use headstart_externals::layout::Root;
+use headstart_runtime::log::LogArgs;
 use headstart_runtime::program::Tasks;
 use headstart_runtime::shutdown::Shutdown;
+use headstart_runtime::tls::TlsArgs;
 use headstart_webhook::args as webhook;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -21,6 +23,9 @@ use super::source::Source;
 
 /// Longest wait for the cache.
 const READY: Duration = Duration::from_secs(120);
+
+/// Any free port, for this machine only.
+const LOOPBACK: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 /// The runner image of the recorded pods.
 const RUNNER_IMAGE: &str = "ghcr.io/actions/actions-runner:latest";
@@ -37,13 +42,18 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts both.
-    pub(crate) async fn start(source: &Source, folder: &Path, shutdown: &Shutdown) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        source: &Source,
+        folder: &Path,
+        log: &LogArgs,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
         let root = folder.join("node");
         let config = folder.join("config.yaml");
         fs::write(&config, configuration(source, &root)?)?;
         let ca = make_certificate(folder)?;
-        let agent = agent::prepare(agent_args(&root, &config)?, Arc::new(|_| {}), shutdown.clone()).await?;
-        let webhook = webhook::prepare(webhook_args(folder, &config)?, shutdown.clone()).await?;
+        let agent = agent::prepare(agent_args(&root, &config), Arc::new(|_| {}), shutdown.clone()).await?;
+        let webhook = webhook::prepare(webhook_args(folder, &config, log), shutdown.clone()).await?;
         let (status, review): (SocketAddr, SocketAddr) = (agent.address, webhook.https);
         let certificate = reqwest::Certificate::from_pem(&fs::read(&ca)?)?;
         let client = reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().build()?;
@@ -140,32 +150,33 @@ fn make_certificate(folder: &Path) -> anyhow::Result<PathBuf> {
     let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
     let certificate = folder.join("tls.crt");
     fs::write(&certificate, issued.cert.pem())?;
-    fs::write(folder.join("tls.key"), issued.signing_key.serialize_pem())?;
+    let key = folder.join("tls.key");
+    fs::write(&key, issued.signing_key.serialize_pem())?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     Ok(certificate)
 }
 
-fn agent_args(root: &Path, config: &Path) -> anyhow::Result<agent::RunArgs> {
-    let (root, config) = (root.as_os_str(), config.as_os_str());
-    let flags = [
-        "headstart-cachesync",
-        "run",
-        "--standalone",
-        "--node-name",
-        "demo",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ];
-    let flags =
-        flags.map(AsRef::as_ref).into_iter().chain(["--root".as_ref(), root, "--config".as_ref(), config]);
-    let agent::Command::Run(args) = agent::Args::try_parse_from(flags)?.command;
-    Ok(args)
+/// Built as values, so that no variable of the environment has a say.
+fn agent_args(root: &Path, config: &Path) -> agent::RunArgs {
+    agent::RunArgs {
+        root: Some(root.to_owned()),
+        config: config.to_owned(),
+        canary_root: None,
+        node_name: Some("demo".to_owned()),
+        admin_listen: LOOPBACK,
+        standalone: true,
+    }
 }
 
-fn webhook_args(folder: &Path, config: &Path) -> anyhow::Result<webhook::Args> {
-    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
-    let flags = ["headstart-webhook", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let files = ["--config".as_ref(), config.as_os_str(), "--tls-cert".as_ref(), certificate.as_os_str()];
-    let flags =
-        flags.map(AsRef::as_ref).into_iter().chain(files).chain(["--tls-key".as_ref(), key.as_os_str()]);
-    Ok(webhook::Args::try_parse_from(flags)?)
+fn webhook_args(folder: &Path, config: &Path, log: &LogArgs) -> webhook::Args {
+    webhook::Args {
+        config: config.to_owned(),
+        listen: LOOPBACK,
+        admin_listen: LOOPBACK,
+        deadline_ms: 1500,
+        max_connections: 64,
+        drain_delay_ms: 0,
+        tls: TlsArgs { tls_cert: folder.join("tls.crt"), tls_key: folder.join("tls.key") },
+        log: log.clone(),
+    }
 }

@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 /// A pod to explain.
@@ -33,31 +32,36 @@ pub(crate) struct Unreadable {
     pub(crate) cause: String,
 }
 
-/// The files that `inputs` stand for: folders become the JSON and YAML files below them, sorted.
-pub(crate) fn files(inputs: &[PathBuf]) -> Vec<Input> {
-    let found = |path| Input { path, found: true };
+/// The files that `inputs` stand for: folders become the JSON and YAML files below them, sorted; links are not
+/// followed there.
+pub(crate) fn files(inputs: &[PathBuf]) -> Vec<Result<Input, Unreadable>> {
     let files = inputs.iter().flat_map(|input| match input.is_dir() {
-        true => files_below(input).into_iter().map(found).collect(),
-        false => vec![Input { path: input.clone(), found: false }],
+        true => files_below(input),
+        false => vec![Ok(Input { path: input.clone(), found: false })],
     });
     files.collect()
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    entries.sort();
+fn files_below(folder: &Path) -> Vec<Result<Input, Unreadable>> {
     let wanted = |path: &Path| {
         path.extension().is_some_and(|end| ["json", "yaml", "yml"].iter().any(|wanted| end == *wanted))
     };
-    entries
-        .into_iter()
-        .flat_map(|path| match path.is_dir() {
-            true => files_below(&path),
-            false if wanted(&path) => vec![path],
-            false => Vec::new(),
-        })
-        .collect()
+    let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter();
+    let files = entries.filter_map(|entry| match entry {
+        Ok(entry) if entry.file_type().is_file() && wanted(entry.path()) => {
+            Some(Ok(Input { path: entry.into_path(), found: true }))
+        }
+        Ok(_) => None,
+        Err(error) => {
+            Some(Err(Unreadable::new(folder.display().to_string(), format!("cannot be listed: {error}"))))
+        }
+    });
+    let files: Vec<_> = files.collect();
+    if files.is_empty() {
+        let cause = "holds no .json, .yaml or .yml file".to_owned();
+        return vec![Err(Unreadable::new(folder.display().to_string(), cause))];
+    }
+    files
 }
 
 /// Every pod of one file, and what in it cannot be read.
@@ -111,7 +115,11 @@ fn parse_json(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
 }
 
 fn parse_yaml(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
-    match serde_saphyr::from_multiple::<Value>(text) {
+    // Whole clusters are piped in here; the parser's own budget is for configuration files.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: usize::MAX, max_events: usize::MAX },
+    };
+    match serde_saphyr::from_multiple_with_options::<Value>(text, options) {
         Ok(documents) if documents.iter().all(Value::is_null) => {
             (Vec::new(), Some((1, "holds no object; expected a Pod, a Job or an AdmissionReview".to_owned())))
         }
@@ -140,17 +148,20 @@ fn subjects(input: &str, mut document: Value) -> Vec<Result<Subject, Unreadable>
         }
         "Job" => {
             let namespace = document["metadata"]["namespace"].clone();
-            let template = document["spec"]["template"].take();
-            subject(&namespace, pod_of_template(template))
+            match document.pointer_mut("/spec/template").map(Value::take) {
+                Some(Value::Object(template)) => subject(&namespace, pod_of_template(template)),
+                _ => unreadable("the Job has no spec.template".to_owned()),
+            }
         }
         "AdmissionReview" => {
-            let mut request = document["request"].take();
-            match request["object"].take() {
-                Value::Null => unreadable("the AdmissionReview has no request.object".to_owned()),
-                object if object["kind"] != "Pod" => {
-                    unreadable(format!("the AdmissionReview is for a {}, not for a Pod", object["kind"]))
+            let namespace = document["request"]["namespace"].clone();
+            match document.pointer_mut("/request/object").map(Value::take) {
+                Some(object) if object["kind"] == "Pod" => subject(&namespace, object),
+                Some(Value::Object(object)) => {
+                    let kind = object.get("kind").and_then(Value::as_str).unwrap_or("object without a kind");
+                    unreadable(format!("the AdmissionReview is for a {kind}, not for a Pod"))
                 }
-                object => subject(&request["namespace"], object),
+                _ => unreadable("the AdmissionReview has no request.object".to_owned()),
             }
         }
         "List" | "PodList" => list_items(input, &mut document),
@@ -160,16 +171,17 @@ fn subjects(input: &str, mut document: Value) -> Vec<Result<Subject, Unreadable>
 }
 
 fn list_items(input: &str, list: &mut Value) -> Vec<Result<Subject, Unreadable>> {
-    let items = Vec::<Value>::deserialize(list["items"].take()).unwrap_or_default();
+    let Some(Value::Array(items)) = list.get_mut("items").map(Value::take) else {
+        return vec![Err(Unreadable::new(input.to_owned(), "the List has no `items`".to_owned()))];
+    };
     let numbered = items.into_iter().enumerate();
     numbered.flat_map(|(at, item)| subjects(&format!("{input}.items[{at}]"), item)).collect()
 }
 
 /// The pod that the job controller would create from a template, as far as decisions go.
-fn pod_of_template(template: Value) -> Value {
-    let mut pod = json!({ "apiVersion": "v1", "kind": "Pod" });
-    if let (Some(pod), Value::Object(template)) = (pod.as_object_mut(), template) {
-        pod.extend(template);
-    }
-    pod
+fn pod_of_template(template: serde_json::Map<String, Value>) -> Value {
+    let mut pod = template;
+    pod.insert("apiVersion".to_owned(), json!("v1"));
+    pod.insert("kind".to_owned(), json!("Pod"));
+    Value::Object(pod)
 }

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// Nobody reads any more, as in `headstart explain … | head`: not an error.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
@@ -70,7 +70,7 @@ fn explain_all(args: &Args) -> anyhow::Result<bool> {
     let assumed = args.any_image.then(|| newest_of_first_profile(&state)).flatten();
     let mut all_read = true;
     for file in input::files(&args.inputs) {
-        for subject in input::read(&file) {
+        for subject in file.map_or_else(|unreadable| vec![Err(unreadable)], |file| input::read(&file)) {
             match subject {
                 Ok(subject) => output::print(args.output, &explain(subject, &state, assumed, args.mount))?,
                 Err(Unreadable { skipped: true, place, cause }) => eprintln!("skipped: {place}: {cause}"),

@@ -12,6 +12,7 @@ use crate::relpath::RelPath;
 use crate::selection::{Entries, NODE, Selection};
 use crate::version::{PROFILE_NAME_MAX, VersionName, is_profile_name};
 
+mod labels;
 mod source;
 
 const DEFAULT_HOST_ROOT: &str = "/var/lib/headstart";
@@ -24,6 +25,11 @@ pub(super) fn check(file: FileConfig, mut problems: Problems) -> Result<Config, 
     }
     let host_root = host_root.unwrap_or_else(|| DEFAULT_HOST_ROOT.to_owned());
     check_absolute(&host_root, "hostRoot", &mut problems);
+    for (key, value) in &node_selector {
+        if !labels::is_key(key) || !labels::is_value(value) {
+            problems.add("nodeSelector", format!("{key:?}: {value:?} is not a label that a node can have"));
+        }
+    }
     let limits = check_limits(&limits, &mut problems);
     if profiles.is_empty() {
         problems.add(
@@ -62,10 +68,10 @@ fn check_limits(file: &FileLimits, problems: &mut Problems) -> Limits {
 fn check_unique_names(profiles: &[Profile], problems: &mut Problems) {
     let mut names = HashSet::new();
     let mut versions = HashSet::new();
-    for profile in profiles {
+    for (at, profile) in profiles.iter().enumerate() {
         if !names.insert(&profile.name) {
             problems.add(
-                "profiles",
+                format!("profiles[{at}].name"),
                 format!("two profiles are named {:?}; give each a name of its own", profile.name),
             );
             continue;
@@ -73,7 +79,7 @@ fn check_unique_names(profiles: &[Profile], problems: &mut Problems) {
         for revision in &profile.revisions {
             if !versions.insert(&revision.version) {
                 problems.add(
-                    "profiles",
+                    format!("profiles[{at}].revisions"),
                     format!(
                         "two revisions of {:?} are the same; give each a `revision` of its own or remove one",
                         profile.name
@@ -85,6 +91,7 @@ fn check_unique_names(profiles: &[Profile], problems: &mut Problems) {
 }
 
 /// The recipe part of a profile, after its preset was put in.
+#[derive(Default)]
 struct Recipe {
     images: Vec<String>,
     selection: Selection,
@@ -109,15 +116,30 @@ fn check_profile(file: FileProfile, path: &str, problems: &mut Problems) -> Opti
     if revisions.is_empty() {
         problems.add(format!("{path}.revisions"), "there is no revision; add one with a `source`");
     }
+    let images = recipe.as_ref().map_or_else(Vec::new, |recipe| recipe.images.clone());
+    let images = check_images(&images, &format!("{path}.images"), problems);
+    // Stand-ins where the profile itself has problems, so that those of its revisions are found as well.
+    let stand_in = Recipe::default();
+    let (known, shown) = (recipe.as_ref().unwrap_or(&stand_in), name.as_deref().unwrap_or("profile"));
+    let check = |(at, file)| {
+        let inherited = Inherited {
+            profile: shown,
+            selection: &known.selection,
+            images: recipe.as_ref().map(|_| images.as_slice()),
+        };
+        check_revision(file, inherited, &format!("{path}.revisions[{at}]"), problems)
+    };
+    let revisions = revisions.into_iter().enumerate().filter_map(check).collect();
     let (name, recipe) = (name?, recipe?);
-    let revisions = revisions
-        .into_iter()
-        .enumerate()
-        .filter_map(|(at, file)| {
-            check_revision(file, &name, &recipe, &format!("{path}.revisions[{at}]"), problems)
-        })
-        .collect();
     Some(Profile { name, selection: recipe.selection, hooks: recipe.hooks, revisions })
+}
+
+/// What a revision takes from its profile.
+struct Inherited<'a> {
+    profile: &'a str,
+    selection: &'a Selection,
+    /// Unknown where the profile's own part could not be read.
+    images: Option<&'a [ImagePattern]>,
 }
 
 fn check_name(name: Option<String>, path: &str, problems: &mut Problems) -> Option<String> {
@@ -160,9 +182,6 @@ struct RecipeFields {
 fn check_recipe(fields: RecipeFields, path: &str, problems: &mut Problems) -> Option<Recipe> {
     let RecipeFields { images, entries, omit, hooks } = fields;
     let mut omit = omit.unwrap_or_default();
-    // The order does not decide the content, so it must not decide the key.
-    omit.sort();
-    omit.dedup();
     for (at, pattern) in omit.iter().enumerate() {
         if pattern.is_empty() || pattern.contains('/') {
             problems.add(format!("{path}.omit[{at}]"), "must name an entry, such as node12 or node12*");
@@ -170,6 +189,9 @@ fn check_recipe(fields: RecipeFields, path: &str, problems: &mut Problems) -> Op
     }
     let hooks = hooks.unwrap_or_default();
     let entries = check_entries(entries, &omit, &format!("{path}.entries"), problems)?;
+    // The order does not decide the content, so it must not decide the key.
+    omit.sort();
+    omit.dedup();
     Some(Recipe {
         images: images.unwrap_or_default(),
         selection: Selection { entries, omit },
@@ -236,8 +258,7 @@ fn covers_node(kept: &RelPath) -> bool {
 
 fn check_revision(
     file: FileRevision,
-    profile: &str,
-    recipe: &Recipe,
+    inherited: Inherited<'_>,
     path: &str,
     problems: &mut Problems,
 ) -> Option<Revision> {
@@ -245,7 +266,12 @@ fn check_revision(
     if revision.as_deref().is_some_and(|name| name.trim().is_empty()) {
         problems.add(format!("{path}.revision"), "is empty; leave it out or name the revision");
     }
-    let images = check_images(images.as_ref().unwrap_or(&recipe.images), &format!("{path}.images"), problems);
+    let images = match images {
+        Some(images) => check_images(&images, &format!("{path}.images"), problems),
+        None if inherited.images.is_some_and(<[_]>::is_empty) => problems
+            .none(format!("{path}.images"), "names no runner image; add some here or to the profile")?,
+        None => inherited.images.unwrap_or_default().to_vec(),
+    };
     if let Some(image) = volume_image.as_deref().filter(|image| !image::is_pinned(image)) {
         problems.add(
             format!("{path}.volumeImage"),
@@ -253,14 +279,13 @@ fn check_revision(
         );
     }
     let source = source::check(source, revision.is_some(), &format!("{path}.source"), problems)?;
-    let version = VersionName::of(profile, &recipe.selection, revision.as_deref(), &source.identity());
+    let version =
+        VersionName::of(inherited.profile, inherited.selection, revision.as_deref(), &source.identity());
     Some(Revision { revision, images, source, volume_image, version })
 }
 
+/// An empty list of the profile is judged with its revisions, which may have lists of their own.
 fn check_images(images: &[String], path: &str, problems: &mut Problems) -> Vec<ImagePattern> {
-    if images.is_empty() {
-        problems.add(path, "names no runner image; add the images this profile may stand for");
-    }
     let patterns: Vec<ImagePattern> = images.iter().map(ImagePattern::new).collect();
     for (at, pattern) in patterns.iter().enumerate() {
         if let Some(problem) = pattern.problem() {

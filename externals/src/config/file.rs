@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use super::problem::Problems;
 use super::{ArchiveFormat, OwnTemplate};
@@ -37,11 +37,21 @@ pub(super) struct FileProfile {
     pub(super) revisions: Vec<FileRevision>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 pub(super) enum FileEntries {
     Word(String),
     Named(BTreeMap<String, Vec<String>>),
+}
+
+/// By hand, since derived untagged enums do not say what they expect.
+impl<'de> Deserialize<'de> for FileEntries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(word) => Ok(Self::Word(word)),
+            value => serde_json::from_value(value).map(Self::Named).map_err(|_| {
+                de::Error::custom("`entries` must be `all`, or a map from entry names to lists of paths")
+            }),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -111,9 +121,13 @@ pub(super) fn read(text: &str) -> Result<(FileConfig, Problems), Problems> {
     }
 }
 
-/// The first line of a message: what follows it is a picture of the text.
+/// The first line of a message, without the position that stands before it: what follows is a picture of the text.
 fn first_line(message: &str) -> &str {
-    message.lines().next().unwrap_or(message).trim_start_matches("error: ")
+    let line = message.lines().next().unwrap_or(message).trim_start_matches("error: ");
+    match line.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+        Some((position, rest)) if position.contains("column") => rest,
+        _ => line,
+    }
 }
 
 /// A path in the form `profiles[0].name`, without the markers for optional values.

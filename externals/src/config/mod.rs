@@ -60,7 +60,7 @@ pub struct Profile {
 }
 
 /// What the container hooks in a profile's images are like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hooks {
     /// Values of `ACTIONS_RUNNER_CONTAINER_HOOKS` that name a hook which copies externals (releases up to 0.7.0).

@@ -17,7 +17,7 @@ pub(crate) fn shape(pod: Pod<'_>) -> Result<Rule, Refusal> {
         return Ok(Rule::WorkflowLegacy);
     }
     if !current::is_shape(pod) {
-        return Err(Refusal::new(Rule::WorkflowLegacy, Reason::ShapeUnknown));
+        return Err(Refusal::general(Reason::ShapeUnknown));
     }
     let no_step = |reason| Err(Refusal::new(Rule::Step, reason));
     match current::fs_init(pod) {
