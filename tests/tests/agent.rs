@@ -270,6 +270,38 @@ async fn a_changed_configuration_ends_an_install_that_hangs() {
 }
 
 #[tokio::test]
+async fn a_broken_configuration_ends_no_install() {
+    let content = Tar::sound().packed("gz");
+    let url = stalling_server(content[..content.len() / 2].to_vec(), content.len()).await;
+    let node = Node::new(&config(&url, &sha256(&content)));
+    let agent = node.start();
+    agent.status("installing", |status| status["versions"][0]["state"] == "installing").await;
+    node.configure("apiVersion: nonsense\n");
+    // Two lines of progress: the configuration was looked at in between, and the install goes on.
+    until("the install goes on", || async {
+        let lines = agent.log().iter().filter(|line| line["message"] == "installing").count();
+        (lines >= 2).then_some(())
+    })
+    .await;
+    let status = agent.status("installing", |_| true).await;
+    assert_eq!(
+        (&status["versions"][0]["state"], &status["versions"][0]["failures"]),
+        (&json!("installing"), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn a_version_that_is_gone_is_made_again() {
+    let node = node_with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    fs::remove_dir_all(installed(&node)).unwrap();
+    let manifest = || !node.list("versions").is_empty();
+    until("the version is there again", || async { manifest().then_some(()) }).await;
+    agent.ready().await;
+}
+
+#[tokio::test]
 async fn a_mended_configuration_is_tried_at_once() {
     let content = Tar::sound().packed("gz");
     let node = Node::new(&config("file:///nowhere.tar.gz", &sha256(&content)));

@@ -82,6 +82,12 @@ fn unreadable_inputs_are_named_with_line_and_cause_and_the_others_still_done() {
             write("review.json", r#"{"kind":"AdmissionReview","request":{}}"#),
             ":1: the AdmissionReview has no request.object",
         ),
+        (write("job.json", r#"{"kind":"Job","spec":7}"#), ":1: the Job has no spec.template"),
+        (
+            write("request.json", r#"{"kind":"AdmissionReview","request":7}"#),
+            ":1: the AdmissionReview has no",
+        ),
+        (write("list.json", r#"{"kind":"List","items":7}"#), ": the List has no `items`"),
         (dir.path().join("missing.json").to_str().unwrap().to_owned(), ": cannot be read: "),
     ];
     for (path, cause) in &cases {
@@ -135,4 +141,28 @@ fn a_closed_pipe_is_not_an_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(!String::from_utf8(output.stderr).unwrap().contains("panicked"));
+}
+
+#[test]
+fn folders_are_read_without_following_links() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(fixtures::folder().join("arc/default.json"), dir.path().join("pod.json")).unwrap();
+    std::os::unix::fs::symlink(".", dir.path().join("loop")).unwrap();
+    let said = explain(&["-o", "json", dir.path().to_str().unwrap()], "");
+    assert_eq!((said.code, reasons(&said)), (Some(0), vec!["no-hooks".to_owned()]), "{}", said.err);
+    let empty = tempfile::tempdir().unwrap();
+    let said = explain(&[empty.path().to_str().unwrap()], "");
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("holds no .json"), "{}", said.err);
+}
+
+#[test]
+fn a_whole_cluster_may_be_piped_in() {
+    let pod = std::fs::read_to_string(fixtures::folder().join("arc/kubernetes.json")).unwrap();
+    let item: Value = serde_json::from_str(&pod).unwrap();
+    let yaml: String = (0..3000)
+        .map(|_| format!("---\n# a pod\nkind: Pod\nmetadata: {}\nspec: {}\n", item["metadata"], item["spec"]))
+        .collect();
+    let said = explain(&["--any-image", "-o", "json", "-"], &yaml);
+    assert_eq!((said.code, reasons(&said).len()), (Some(0), 3000), "{}", said.err);
 }

@@ -117,7 +117,7 @@ fn parse_json(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
 fn parse_yaml(text: &str) -> (Vec<Value>, Option<(u64, String)>) {
     // Whole clusters are piped in here; the parser's own budget is for configuration files.
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_nodes: usize::MAX, max_events: usize::MAX },
+        budget: serde_saphyr::budget! { max_nodes: usize::MAX, max_events: usize::MAX, max_documents: usize::MAX, max_total_scalar_bytes: usize::MAX },
     };
     match serde_saphyr::from_multiple_with_options::<Value>(text, options) {
         Ok(documents) if documents.iter().all(Value::is_null) => {
