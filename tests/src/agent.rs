@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::programs::program;
+use crate::tree::{self, NODE16, directory_config};
 use crate::wait::until;
 
 /// A folder with a configuration and a root for an agent.
@@ -28,6 +29,21 @@ impl Node {
         let node = Self { dir: tempfile::tempdir().unwrap() };
         node.configure(config);
         node
+    }
+
+    /// A node whose source is a folder with stand-ins for Node.js.
+    pub fn with_folder() -> Self {
+        let node = Self::new("");
+        tree::write(&node.path("externals"), &NODE16);
+        node.configure(&directory_config(&node.path("externals")));
+        node
+    }
+
+    /// The folder of the one version that is there.
+    pub fn installed(&self) -> PathBuf {
+        let versions = self.list("versions");
+        assert_eq!(versions.len(), 1, "{versions:?}");
+        self.root().join("versions").join(&versions[0])
     }
 
     /// A path in the node's folder.

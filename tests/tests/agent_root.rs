@@ -1,0 +1,215 @@
+//! The agent and its root: shared with nobody, read-only, full, noexec, replaced; adopted, damaged, repaired.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use headstart_tests::agent::{Agent, Node};
+use headstart_tests::programs::program;
+use headstart_tests::tree::{self, NODE16, directory_config};
+use headstart_tests::wait::until;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_restart_adopts_what_is_there_and_repairs_what_is_damaged() {
+    let node = Node::with_folder();
+    let first = node.start().ready().await;
+    let version = node.installed();
+    let before = fs::metadata(version.join("tree")).unwrap();
+
+    let agent = node.start();
+    let adopted = agent.ready().await;
+    assert_eq!(adopted["versions"][0]["treeSha256"], first["versions"][0]["treeSha256"]);
+    assert!(agent.log().iter().any(|line| line["message"] == "found ready"), "{:#?}", agent.log());
+    assert_eq!(fs::metadata(version.join("tree")).unwrap().modified().unwrap(), before.modified().unwrap());
+    drop(agent);
+
+    fs::write(version.join("tree/node16/bin/node"), "#!/bin/sh\necho v6.6.6\n").unwrap();
+    let agent = node.start();
+    let repaired = agent.ready().await;
+    assert!(agent.log().iter().any(|line| line["message"] == "repaired"), "{:#?}", agent.log());
+    assert_eq!(repaired["versions"][0]["treeSha256"], first["versions"][0]["treeSha256"]);
+    assert_eq!(node.list("replaced").len(), 1, "running pods may use the damaged tree, so it is kept");
+}
+
+#[tokio::test]
+async fn what_does_not_belong_into_a_version_is_damage_too() {
+    let spoilers: [fn(&std::path::Path); 4] = [
+        |version| fs::create_dir(version.join("tree/node20")).unwrap(),
+        |version| fs::write(version.join("foreign"), "x").unwrap(),
+        |version| fs::remove_file(version.join("farm/node16")).unwrap(),
+        |version| fs::set_permissions(version.join("farm"), fs::Permissions::from_mode(0o777)).unwrap(),
+    ];
+    for spoil in spoilers {
+        let node = Node::with_folder();
+        node.start().ready().await;
+        spoil(&node.installed());
+        let agent = node.start();
+        agent.ready().await;
+        assert!(agent.log().iter().any(|line| line["message"] == "repaired"), "{:#?}", agent.log());
+    }
+}
+
+#[tokio::test]
+async fn damage_that_cannot_be_repaired_stays_the_reason() {
+    let node = Node::with_folder();
+    node.start().ready().await;
+    fs::write(node.installed().join("tree/node16/bin/node"), "damaged").unwrap();
+    fs::remove_dir_all(node.path("externals")).unwrap();
+    let agent = node.start();
+    assert_eq!(agent.failed().await, "CheckFailed", "pods may be using the damaged tree");
+    let status = agent.status("failed", |_| true).await;
+    let message = status["versions"][0]["fault"]["message"].as_str().unwrap();
+    assert!(message.contains("cannot be repaired: SourceUnavailable"), "{message}");
+}
+
+#[tokio::test]
+async fn a_sound_version_is_not_built_anew_because_the_canary_is_blind() {
+    let node = Node::with_folder();
+    node.start().ready().await;
+    let mut command = node.command();
+    command.arg("--canary-root").arg(node.path("nowhere"));
+    let agent = Agent::spawn(command);
+    assert_eq!(agent.failed().await, "CanaryNotVisible");
+    assert_eq!(node.list("replaced"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_program_that_leaves_children_behind_holds_up_nobody() {
+    let node = Node::with_folder();
+    let program = b"#!/bin/sh\nsleep 300 &\necho v16\n";
+    tree::write_file(&node.path("externals/node16/bin/node"), program, 0o755);
+    let status = node.start().ready().await;
+    assert_eq!(status["versions"][0]["nodes"]["node16"], json!({"ran": "v16"}));
+}
+
+#[tokio::test]
+async fn a_version_that_is_gone_is_made_again() {
+    let node = Node::with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    fs::remove_dir_all(node.installed()).unwrap();
+    let manifest = || !node.list("versions").is_empty();
+    until("the version is there again", || async { manifest().then_some(()) }).await;
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn relative_roots_work() {
+    let node = Node::with_folder();
+    tree::write_file(&node.path("externals/node16/bin/node"), b"#!/bin/sh\nexit 3\n", 0o755);
+    let mut command = Command::new(program("headstart-cachesync"));
+    command.args([
+        "--log-format",
+        "json",
+        "run",
+        "--standalone",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--root",
+        "root",
+    ]);
+    command.args(["--config", "config.yaml"]).current_dir(node.path(""));
+    assert_eq!(
+        Agent::spawn(command).failed().await,
+        "CanaryFailed",
+        "the canary is not misled by a relative path"
+    );
+}
+
+#[tokio::test]
+async fn a_root_that_others_may_write_is_refused() {
+    let node = Node::with_folder();
+    fs::create_dir_all(node.root().join("versions")).unwrap();
+    fs::set_permissions(node.root().join("versions"), fs::Permissions::from_mode(0o777)).unwrap();
+    let agent = node.start();
+    let refused = |status: &Value| status["fault"]["reason"] == "RootUnsafe";
+    let status = agent.status("refused", refused).await;
+    assert_eq!(status["versions"].as_array().unwrap().len(), 1, "what is wanted is shown all the same");
+    fs::set_permissions(node.root().join("versions"), fs::Permissions::from_mode(0o755)).unwrap();
+    agent.ready().await;
+    let lock = fs::metadata(node.root().join("lock")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(lock, 0o600, "nobody else may hold the lock");
+}
+
+#[tokio::test]
+async fn a_root_that_was_replaced_is_opened_anew() {
+    let node = Node::with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    fs::remove_dir_all(node.root()).unwrap();
+    node.configure(&directory_config(&node.path("externals")).replace("revision: test", "revision: other"));
+    let other = |status: &Value| status["ready"] == true && node.list("versions").len() == 1;
+    agent.status("the other revision is installed", other).await;
+}
+
+#[tokio::test]
+async fn a_second_agent_waits_for_the_root() {
+    let node = Node::with_folder();
+    let first = node.start();
+    first.ready().await;
+    let second = node.start();
+    let locked = |status: &Value| status["fault"]["reason"] == "RootLocked";
+    let status = second.status("the root is locked", locked).await;
+    assert_eq!(status["ready"], false);
+    assert!(status["fault"]["message"].as_str().unwrap().contains("held by another agent"));
+    drop(first);
+    second.ready().await;
+}
+
+/// Runs the agent in a mount namespace of its own, after `prepare` in a shell. `None` without the right to do so.
+fn in_own_mounts(node: &Node, prepare: &str) -> Option<Agent> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs the right to mount (root)");
+        return None;
+    }
+    fs::create_dir_all(node.root()).unwrap();
+    let agent = node.command();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{prepare} && exec \"$0\" \"$@\"")]);
+    command.arg(agent.get_program()).args(agent.get_args()).current_dir(node.path(""));
+    Some(Agent::spawn(command))
+}
+
+#[tokio::test]
+async fn a_root_that_cannot_be_written_is_a_fault_of_its_own() {
+    let node = Node::with_folder();
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o ro,mode=755 none root") else { return };
+    let faulty = |status: &Value| status["fault"]["reason"] == "RootNotWritable";
+    let status = agent.status("the root is not writable", faulty).await;
+    assert!(status["fault"]["message"].as_str().unwrap().contains("Read-only file system"), "{status}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_a_fault_of_its_own_and_passes() {
+    let node = Node::new("");
+    tree::write(&node.path("externals"), &NODE16);
+    tree::write_file(&node.path("externals/node16/LICENSE"), &vec![b'x'; 3 << 20], 0o644);
+    node.configure(&directory_config(&node.path("externals")));
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o size=2m,mode=755 none root") else { return };
+    assert_eq!(agent.failed().await, "DiskFull");
+    fs::write(node.path("externals/node16/LICENSE"), "short").unwrap();
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn a_file_system_without_execution_is_found_by_the_canary() {
+    let node = Node::with_folder();
+    let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o noexec,mode=755 none root") else { return };
+    assert_eq!(agent.failed().await, "NoExec");
+}
+
+#[tokio::test]
+async fn the_canary_looks_where_pods_look() {
+    let node = Node::with_folder();
+    fs::create_dir_all(node.path("canary")).unwrap();
+    let mounts = "mount --bind root canary && mount -o remount,bind,ro,noexec canary";
+    let Some(agent) =
+        in_own_mounts(&node, &format!("{mounts} && set -- \"$@\" --canary-root \"$PWD/canary\""))
+    else {
+        return;
+    };
+    assert_eq!(agent.failed().await, "NoExec");
+}
