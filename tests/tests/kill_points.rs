@@ -49,6 +49,19 @@ impl Case {
         true
     }
 
+    /// Whoever mounts the version by its name finds something there.
+    fn has_kept_its_name(&self, step: Step) {
+        let found = self.node.list("versions");
+        assert_eq!(found, [self.version.to_string()], "{step:?}: the name is never missing");
+    }
+
+    /// How many of the folders that gave way hold `path`.
+    fn replaced_with(&self, path: &str) -> usize {
+        let folders =
+            self.node.list("replaced").into_iter().map(|name| self.node.root().join("replaced").join(name));
+        folders.filter(|folder| folder.join(path).exists()).count()
+    }
+
     /// A normal agent gets ready and leaves nothing but the version.
     async fn converges(&self, step: Step) {
         let agent = self.node.start();
@@ -84,31 +97,21 @@ async fn a_replacement_never_loses_the_name_nor_what_was_there() {
         fs::create_dir_all(foreign.parent().unwrap()).unwrap();
         fs::write(&foreign, "in use").unwrap();
         case.kill_at(step).await;
-        assert_eq!(
-            case.node.list("versions"),
-            [case.version.to_string()],
-            "{step:?}: the name is never missing"
-        );
+        case.has_kept_its_name(step);
         case.converges(step).await;
-        let kept =
-            case.node.list("replaced").into_iter().map(|name| case.node.root().join("replaced").join(name));
-        let kept: Vec<_> = kept.filter(|folder| folder.join("tree/precious").exists()).collect();
-        assert_eq!(kept.len(), 1, "{step:?}: what was there is kept");
+        assert_eq!(case.replaced_with("tree/precious"), 1, "{step:?}: what was there is kept");
     }
 }
 
 #[tokio::test]
 async fn empty_folders_that_a_container_runtime_made_give_way() {
-    // Killed after the exchange, the empty folders wait beside; nothing but folders is ever removed.
     for step in [Step::Synced, Step::MovedBeside, Step::NameSynced] {
         let case = Case::new();
         let made = case.node.root().join("versions").join(case.version.as_str()).join("tree");
         fs::create_dir_all(made).unwrap();
         case.kill_at(step).await;
         case.converges(step).await;
-        let kept =
-            case.node.list("replaced").into_iter().map(|name| case.node.root().join("replaced").join(name));
-        let builds = kept.filter(|folder| folder.join("manifest.json").exists()).count();
+        let builds = case.replaced_with("manifest.json");
         assert_eq!(
             builds,
             usize::from(step == Step::MovedBeside),
@@ -126,11 +129,7 @@ async fn a_repair_is_all_or_nothing() {
         let node = case.node.root().join("versions").join(case.version.as_str()).join("tree/node16/bin/node");
         fs::write(&node, "damaged").unwrap();
         case.kill_at(step).await;
-        assert_eq!(
-            case.node.list("versions"),
-            [case.version.to_string()],
-            "{step:?}: the name is never missing"
-        );
+        case.has_kept_its_name(step);
         case.converges(step).await;
     }
 }
