@@ -46,6 +46,7 @@ fn arrows_point_from_programs_to_libraries_only() {
         ("runtime", &[]),
         ("webhook", &["externals", "runtime"]),
         ("cachesync", &["externals", "runtime"]),
+        ("controller", &["externals", "runtime"]),
         ("cli", &["externals", "runtime", "webhook", "cachesync"]),
         ("tests", &["externals", "runtime", "cachesync"]),
     ]);

@@ -1,0 +1,1 @@
+//! The companion controller: the only writer of cluster state.

@@ -1,0 +1,3 @@
+//! `headstart-controller`: parse the flags, run.
+
+fn main() {}
