@@ -11,6 +11,7 @@ pub mod glob;
 pub mod image;
 pub mod layout;
 pub mod manifest;
+pub mod mount;
 pub mod names;
 pub mod relpath;
 pub mod report;

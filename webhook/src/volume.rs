@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use headstart_externals::layout::Root;
+use headstart_externals::mount::{self, Field};
 use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
 use headstart_externals::version::VersionName;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::edit::Edit;
 use crate::pod::{Container, Pod};
@@ -16,15 +17,11 @@ pub(crate) const VOLUME: &str = "headstart-externals";
 /// Name of the hooks' own volume, which the tree takes over in workflow pods of current hooks.
 pub(crate) const TAKEN_OVER: &str = "externals";
 
-/// One field of a mount.
-pub(crate) type Field = (&'static str, Value);
-
 /// A volume that shows one version's tree.
-#[derive(Clone, Copy)]
 pub(crate) struct Tree<'a> {
     pub(crate) version: &'a PublishedVersion,
     kind: MountKind,
-    host_root: &'a str,
+    volume: Value,
 }
 
 impl<'a> Tree<'a> {
@@ -34,55 +31,26 @@ impl<'a> Tree<'a> {
         version: &'a PublishedVersion,
         kind: MountKind,
     ) -> Option<Self> {
-        let possible = match kind {
-            MountKind::HostPath => true,
-            MountKind::Image => version.volume_image.is_some(),
-            MountKind::Unknown => false,
-        };
-        possible.then_some(Self { version, kind, host_root: &state.host_root })
+        let volume = mount::volume(VOLUME, kind, &state.host_root, version)?;
+        Some(Self { version, kind, volume })
     }
 
     /// The volume under `name`.
-    pub(crate) fn volume(self, name: &str) -> Value {
-        match self.kind {
-            MountKind::HostPath => {
-                let path = Root::new(self.host_root).version(&self.version.name).tree();
-                json!({ "name": name, "hostPath": { "path": path, "type": "Directory" } })
-            }
-            MountKind::Image | MountKind::Unknown => {
-                let reference = self.version.volume_image.as_deref();
-                json!({ "name": name, "image": { "reference": reference, "pullPolicy": "IfNotPresent" } })
-            }
-        }
+    pub(crate) fn volume(&self, name: &str) -> Value {
+        let mut volume = self.volume.clone();
+        volume["name"] = name.into();
+        volume
     }
 
     /// A mount of [`VOLUME`] at `path`.
-    pub(crate) fn mount(self, path: &str) -> Value {
-        mount(VOLUME, path, &self.read_only())
+    pub(crate) fn mount(&self, path: &str) -> Value {
+        mount::mount(VOLUME, path, &self.read_only())
     }
 
     /// The fields that every mount of the tree must have.
-    pub(crate) fn read_only(self) -> Vec<Field> {
-        read_only(self.kind)
+    pub(crate) fn read_only(&self) -> Vec<Field> {
+        mount::read_only(self.kind)
     }
-}
-
-/// Image volumes are read-only through and through; below a hostPath a nested mount would stay writable.
-fn read_only(kind: MountKind) -> Vec<Field> {
-    let mut fields = vec![("readOnly", json!(true))];
-    if kind == MountKind::HostPath {
-        fields.push(("recursiveReadOnly", json!("IfPossible")));
-    }
-    fields
-}
-
-/// A mount of `volume` at `path`.
-pub(crate) fn mount(volume: &str, path: &str, read_only: &[Field]) -> Value {
-    let mut mount = json!({ "name": volume, "mountPath": path });
-    for (key, value) in read_only {
-        mount[key] = value.clone();
-    }
-    mount
 }
 
 /// The edits that give every mount of `volume`, in every container, the fields that it must have.
@@ -121,7 +89,7 @@ pub(crate) struct Carried {
 pub(crate) fn carried(pod: Pod<'_>, state: &PublishedState) -> Option<Carried> {
     [VOLUME, TAKEN_OVER].into_iter().find_map(|name| {
         let (version, kind) = version_of(pod.volume(name)?.1, state)?;
-        Some(Carried { volume: name.to_owned(), version, read_only: read_only(kind) })
+        Some(Carried { volume: name.to_owned(), version, read_only: mount::read_only(kind) })
     })
 }
 

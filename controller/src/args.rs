@@ -1,0 +1,175 @@
+//! The controller's flags, and its start from them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use headstart_externals::config::Config;
+use headstart_runtime::lease::{self, LeaseConfig};
+use headstart_runtime::log::LogArgs;
+use headstart_runtime::process::ProcessCollector;
+use headstart_runtime::program::Tasks;
+use headstart_runtime::server::{Server, ServerLimits};
+use headstart_runtime::shutdown::Shutdown;
+use headstart_runtime::{admin, cluster};
+use kube::Client;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::certificates::{Keeper, Names};
+use crate::config::ConfigFile;
+use crate::lead::{ClusterDuty, Duties};
+use crate::metrics::Metrics;
+use crate::nodes::{NodeWriter, Reports};
+use crate::probe::Prober;
+use crate::publish::StateWriter;
+use crate::watched::Watched;
+
+/// Companion controller of Headstart: publishes what pods may mount, issues the webhook's certificates, and tells nodes
+/// what is known of their cache.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "headstart-controller", version)]
+pub struct Args {
+    /// Configuration file; reloaded when its content changes
+    #[arg(long, env = "HEADSTART_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Headstart's own namespace
+    #[arg(long, env = "HEADSTART_NAMESPACE", value_name = "NAME")]
+    pub namespace: String,
+
+    /// Name of this replica in the leader's Lease, by default the host name with something random
+    #[arg(long, env = "HEADSTART_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+
+    /// Address of the HTTP port with /livez, /readyz and /metrics
+    #[arg(long, env = "HEADSTART_ADMIN_LISTEN", default_value = "127.0.0.1:8083")]
+    pub admin_listen: SocketAddr,
+
+    /// Names of the objects that it writes.
+    #[command(flatten)]
+    pub objects: ObjectArgs,
+
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Names of objects; the defaults are those of the manifests.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ObjectArgs {
+    /// ConfigMap with the published state
+    #[arg(long, env = "HEADSTART_PUBLISHED_STATE", default_value = "headstart-state", value_name = "NAME")]
+    pub published_state: String,
+
+    /// Lease by which replicas agree on a leader
+    #[arg(long, env = "HEADSTART_LEADER_LEASE", default_value = "headstart-controller", value_name = "NAME")]
+    pub leader_lease: String,
+
+    /// Service of the webhook
+    #[arg(long, env = "HEADSTART_WEBHOOK_SERVICE", default_value = "headstart-webhook", value_name = "NAME")]
+    pub webhook_service: String,
+
+    /// MutatingWebhookConfiguration that gets the CA bundle
+    #[arg(long, env = "HEADSTART_WEBHOOK_CONFIGURATION", default_value = "headstart", value_name = "NAME")]
+    pub webhook_configuration: String,
+
+    /// Secret with the CA's keys
+    #[arg(long, env = "HEADSTART_CA_SECRET", default_value = "headstart-ca", value_name = "NAME")]
+    pub ca_secret: String,
+
+    /// Secret with the webhook's certificate
+    #[arg(long, env = "HEADSTART_TLS_SECRET", default_value = "headstart-webhook-tls", value_name = "NAME")]
+    pub tls_secret: String,
+
+    /// ServiceAccount as which pods are tried, always as a dry run
+    #[arg(long, env = "HEADSTART_PROBE_ACCOUNT", default_value = "headstart-probe", value_name = "NAME")]
+    pub probe_account: String,
+}
+
+/// A controller that has its port and is ready to run.
+pub struct Prepared {
+    /// Where probes and metrics are served.
+    pub admin: SocketAddr,
+    tasks: Tasks,
+}
+
+impl Prepared {
+    /// Runs until the shutdown.
+    pub async fn run(self) -> anyhow::Result<()> {
+        self.tasks.run().await
+    }
+}
+
+/// Reads the configuration, finds the cluster and takes the port.
+pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared> {
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::new()?))?;
+    let metrics = Metrics::new(&registry)?;
+    let (config_file, config) = ConfigFile::load(&args.config)?;
+    let client = cluster::connect().await?;
+    let probe = format!("system:serviceaccount:{}:{}", args.namespace, args.objects.probe_account);
+    let probe = cluster::connect_as(&probe).await?;
+    let listener = TcpListener::bind(args.admin_listen)
+        .await
+        .with_context(|| format!("failed to listen on {}; choose another --admin-listen", args.admin_listen))?;
+    let admin = listener.local_addr()?;
+    tracing::info!(%admin, version = env!("CARGO_PKG_VERSION"), "serving");
+    let (watched, watching) = Watched::new(&client, &args.namespace);
+    let routes = admin::routes(Arc::new(|| Ok(())), registry, shutdown.clone());
+    let mut tasks = Tasks::new(shutdown.clone());
+    tasks.add(
+        "admin server",
+        Server::new(listener, None, ServerLimits::default()).serve(routes, shutdown.clone()),
+    );
+    tasks.add("configuration reload", config_file.run(shutdown.clone()));
+    tasks.add("watches", watching.run(shutdown.clone()));
+    let lease = LeaseConfig {
+        namespace: args.namespace.clone(),
+        name: args.objects.leader_lease.clone(),
+        identity: args.identity.clone().unwrap_or_else(lease::identity),
+        timing: Default::default(),
+    };
+    let replica = Replica { args, client: client.clone(), probe, watched, config, metrics };
+    let work = move |leading: lease::Leading| replica.duties().run(leading.over);
+    tasks.add("leadership", lease::run(client, lease, shutdown, work));
+    Ok(Prepared { admin, tasks })
+}
+
+/// What every term of this replica begins with.
+struct Replica {
+    args: Args,
+    client: Client,
+    probe: Client,
+    watched: Watched,
+    config: watch::Receiver<Arc<Config>>,
+    metrics: Metrics,
+}
+
+impl Replica {
+    fn duties(&self) -> Duties {
+        let Args { namespace, objects, .. } = &self.args;
+        let names = Names {
+            namespace: namespace.clone(),
+            service: objects.webhook_service.clone(),
+            authority_secret: objects.ca_secret.clone(),
+            leaf_secret: objects.tls_secret.clone(),
+            webhooks: objects.webhook_configuration.clone(),
+        };
+        let (client, metrics) = (self.client.clone(), self.metrics.clone());
+        Duties {
+            keeper: Keeper::new(client.clone(), names, metrics.clone()),
+            cluster: ClusterDuty {
+                watched: self.watched.clone(),
+                config: self.config.clone(),
+                prober: Prober::new(self.probe.clone(), metrics.clone()),
+                state: StateWriter::new(client.clone(), namespace, &objects.published_state),
+                nodes: NodeWriter::new(client),
+                reports: Reports::default(),
+                metrics,
+            },
+        }
+    }
+}

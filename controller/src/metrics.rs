@@ -1,0 +1,86 @@
+//! The controller's metrics, in base units, registered where they are made.
+
+use headstart_externals::state::MountKind;
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::probe::Outcome;
+
+/// What is counted.
+#[derive(Clone)]
+pub struct Metrics {
+    leading: IntGauge,
+    generation: IntGauge,
+    nodes: IntGaugeVec,
+    probes: IntCounterVec,
+    failures: IntCounterVec,
+    certificate_expiry: IntGauge,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            leading: IntGauge::new("headstart_controller_leading", "1 while this replica leads")?,
+            generation: IntGauge::new(
+                "headstart_controller_state_generation",
+                "Generation of the published state",
+            )?,
+            nodes: IntGaugeVec::new(
+                Opts::new("headstart_controller_nodes", "Nodes that run an agent, by cache readiness"),
+                &["ready"],
+            )?,
+            probes: IntCounterVec::new(
+                Opts::new("headstart_controller_probes_total", "Dry runs by volume kind and outcome"),
+                &["kind", "outcome"],
+            )?,
+            failures: IntCounterVec::new(
+                Opts::new("headstart_controller_failures_total", "Failed rounds by duty"),
+                &["duty"],
+            )?,
+            certificate_expiry: IntGauge::new(
+                "headstart_controller_webhook_certificate_expiry_timestamp_seconds",
+                "When the issued certificate of the webhook ends; 0 while there is none",
+            )?,
+        };
+        registry.register(Box::new(metrics.leading.clone()))?;
+        registry.register(Box::new(metrics.generation.clone()))?;
+        registry.register(Box::new(metrics.nodes.clone()))?;
+        registry.register(Box::new(metrics.probes.clone()))?;
+        registry.register(Box::new(metrics.failures.clone()))?;
+        registry.register(Box::new(metrics.certificate_expiry.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(crate) fn leading(&self, leading: bool) {
+        self.leading.set(leading.into());
+    }
+
+    pub(crate) fn published(&self, generation: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// How many nodes have which status of the condition.
+    pub(crate) fn nodes(&self, statuses: &[&str]) {
+        for status in ["True", "False", "Unknown"] {
+            let count = statuses.iter().filter(|known| **known == status).count();
+            self.nodes.with_label_values(&[status]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn probed(&self, kind: MountKind, outcome: &Outcome) {
+        let word = match outcome {
+            Outcome::Works => "works",
+            Outcome::Refused(_) => "refused",
+            Outcome::Failed(_) => "failed",
+        };
+        self.probes.with_label_values(&[kind.to_string().as_str(), word]).inc();
+    }
+
+    pub(crate) fn failed(&self, duty: &str) {
+        self.failures.with_label_values(&[duty]).inc();
+    }
+
+    pub(crate) fn certificate_expires(&self, at: Option<i64>) {
+        self.certificate_expiry.set(at.unwrap_or(0));
+    }
+}

@@ -1,0 +1,121 @@
+//! The verdict on a node: its condition, and whether rewritten pods must keep away from it.
+
+use headstart_externals::report::{NodeReport, VersionReport, VersionState};
+use headstart_externals::state::{Phase, PublishedVersion};
+
+use super::reports::Seen;
+use crate::publish::NodeView;
+
+/// What is said about a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The condition `headstart.dev/CacheReady`.
+    pub condition: Condition,
+    /// Whether the node gave up a version that pods are given now.
+    pub is_unserviceable: bool,
+}
+
+/// The parts of a node condition that we decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// One word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Judges a node by its last report; one that is stale keeps its verdict on pods.
+pub fn judge(node: &NodeView, seen: Option<&Seen>, versions: &[PublishedVersion]) -> Verdict {
+    let offered = versions.iter().filter(|version| version.phase == Phase::Offered);
+    let is_unserviceable = offered.into_iter().any(|version| node.gave_up(&version.name));
+    Verdict { condition: condition(seen), is_unserviceable }
+}
+
+fn condition(seen: Option<&Seen>) -> Condition {
+    match seen {
+        Some(Seen { report: Some(report), is_stale: false }) => of_report(report),
+        Some(Seen { is_stale: true, .. }) => told("Unknown", "ReportStale", "the agent has not reported for three minutes"),
+        Some(Seen { report: None, .. }) => told("Unknown", "ReportUnreadable", "the agent's report cannot be read"),
+        None => told("Unknown", "NoReport", "the agent has not reported yet"),
+    }
+}
+
+fn of_report(report: &NodeReport) -> Condition {
+    if let Some(fault) = report.fault {
+        return told("False", &fault.to_string(), fault.remedy());
+    }
+    let wanted: Vec<&VersionReport> = report.versions.iter().filter(|version| version.wanted).collect();
+    let names = |versions: &[&VersionReport]| {
+        versions.iter().map(|version| version.name.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let missing: Vec<&VersionReport> =
+        wanted.iter().copied().filter(|version| version.state != VersionState::Ready).collect();
+    let Some(first) = missing.first() else {
+        return told("True", "CacheReady", &format!("ready: {}", names(&wanted)));
+    };
+    match missing.iter().find_map(|version| version.reason.map(|reason| (version, reason))) {
+        Some((version, reason)) => told("False", &reason.to_string(), &format!("{}: {}", version.name, reason.remedy())),
+        None => told("False", "Installing", &format!("{} is not ready yet", first.name)),
+    }
+}
+
+fn told(status: &'static str, reason: &str, message: &str) -> Condition {
+    Condition { status, reason: reason.to_owned(), message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use headstart_externals::arch::Arch;
+    use headstart_externals::config::Config;
+    use headstart_externals::fault::FaultReason;
+    use headstart_externals::state::PublishedState;
+
+    use super::*;
+
+    fn report(state: &str, reason: Option<FaultReason>) -> NodeReport {
+        let name = &PublishedState::immediate(&Config::embedded().unwrap()).versions[0].name;
+        let mut version: VersionReport =
+            serde_json::from_str(&format!(r#"{{"name":"{name}","state":"{state}","wanted":true}}"#)).unwrap();
+        version.reason = reason;
+        NodeReport::new("one", Arch::Amd64, None, vec![version])
+    }
+
+    fn verdict(report: Option<NodeReport>, is_stale: bool) -> Verdict {
+        let node = NodeView {
+            name: "one".to_owned(),
+            labels: BTreeMap::new(),
+            ready: true,
+            age: Duration::ZERO,
+            report: report.clone(),
+        };
+        let versions = PublishedState::immediate(&Config::embedded().unwrap()).versions;
+        judge(&node, Some(&Seen { report, is_stale }), &versions)
+    }
+
+    #[test]
+    fn the_condition_tells_the_first_thing_that_is_wrong() {
+        let said = |verdict: Verdict| (verdict.condition.status, verdict.condition.reason);
+        assert_eq!(said(verdict(Some(report("ready", None)), false)), ("True", "CacheReady".to_owned()));
+        assert_eq!(said(verdict(Some(report("installing", None)), false)), ("False", "Installing".to_owned()));
+        let full = report("failed", Some(FaultReason::DiskFull));
+        assert_eq!(said(verdict(Some(full.clone()), false)), ("False", "DiskFull".to_owned()));
+        assert_eq!(said(verdict(Some(full), true)), ("Unknown", "ReportStale".to_owned()));
+        assert_eq!(said(verdict(None, false)), ("Unknown", "ReportUnreadable".to_owned()));
+        let mut locked = report("ready", None);
+        locked.fault = Some(FaultReason::RootLocked);
+        assert_eq!(said(verdict(Some(locked), false)), ("False", "RootLocked".to_owned()));
+    }
+
+    #[test]
+    fn only_a_final_fault_keeps_pods_away_also_when_the_agent_fell_silent() {
+        assert!(!verdict(Some(report("failed", Some(FaultReason::SourceUnavailable))), false).is_unserviceable);
+        let no_exec = report("failed", Some(FaultReason::NoExec));
+        assert!(verdict(Some(no_exec.clone()), false).is_unserviceable);
+        assert!(verdict(Some(no_exec), true).is_unserviceable);
+    }
+}

@@ -1,0 +1,102 @@
+//! The agents' reports, read from Leases, and when each was last renewed by this process' own clock: clocks of nodes
+//! are never compared.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use headstart_externals::names::REPORT_ANNOTATION;
+use headstart_externals::report::NodeReport;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt as _;
+
+/// How long a report counts that is not renewed; agents renew theirs every minute.
+const STALE_AFTER: Duration = Duration::from_secs(180);
+
+/// When which Lease was last seen to change.
+#[derive(Default)]
+pub struct Reports(HashMap<String, (String, Instant)>);
+
+/// One node's report.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What it says; `None` where it cannot be read.
+    pub report: Option<NodeReport>,
+    /// Whether it has not been renewed for long.
+    pub is_stale: bool,
+}
+
+impl Reports {
+    /// All reports by node.
+    pub fn read<'l>(&mut self, leases: impl Iterator<Item = &'l Lease>, now: Instant) -> HashMap<String, Seen> {
+        let mut seen = HashMap::new();
+        let mut changed = HashMap::new();
+        for lease in leases {
+            let (node, version) = (lease.name_any(), lease.resource_version().unwrap_or_default());
+            let at = match self.0.get(&node) {
+                Some((known, at)) if *known == version => *at,
+                _ => now,
+            };
+            let is_stale = now.duration_since(at) > STALE_AFTER;
+            seen.insert(node.clone(), Seen { report: parse(lease, &node), is_stale });
+            changed.insert(node, (version, at));
+        }
+        self.0 = changed;
+        seen
+    }
+}
+
+/// A report that names another node than its Lease counts as unreadable.
+fn parse(lease: &Lease, node: &str) -> Option<NodeReport> {
+    let parsed = NodeReport::parse(lease.annotations().get(REPORT_ANNOTATION)?);
+    match parsed {
+        Ok(report) if report.node == node => Some(report),
+        Ok(report) => {
+            tracing::warn!(node, named = report.node, "a report names another node; it is ignored");
+            None
+        }
+        Err(problem) => {
+            tracing::warn!(node, problem, "a report cannot be read");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use headstart_externals::arch::Arch;
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    fn lease(node: &str, named: &str, version: &str) -> Lease {
+        let report = NodeReport::new(named, Arch::Amd64, None, Vec::new()).encode();
+        let metadata = ObjectMeta {
+            name: Some(node.to_owned()),
+            resource_version: Some(version.to_owned()),
+            annotations: Some(BTreeMap::from([(REPORT_ANNOTATION.to_owned(), report)])),
+            ..ObjectMeta::default()
+        };
+        Lease { metadata, ..Lease::default() }
+    }
+
+    #[test]
+    fn a_report_is_stale_when_its_lease_stops_changing() {
+        let (mut reports, begun) = (Reports::default(), Instant::now());
+        let mut is_stale = |version: &str, seconds: u64| {
+            let now = begun + Duration::from_secs(seconds);
+            reports.read([lease("one", "one", version)].iter(), now)["one"].is_stale
+        };
+        assert!(!is_stale("1", 0));
+        assert!(!is_stale("1", 180));
+        assert!(is_stale("1", 181));
+        assert!(!is_stale("2", 182), "renewed");
+    }
+
+    #[test]
+    fn a_report_for_another_node_is_ignored() {
+        let seen = Reports::default().read([lease("one", "two", "1")].iter(), Instant::now());
+        assert!(seen["one"].report.is_none());
+    }
+}

@@ -1,0 +1,9 @@
+//! Which volume kinds work in which namespace: labels cannot show every policy, so pods of each shape are tried as a
+//! dry run and read back.
+
+mod pods;
+mod prober;
+mod verdicts;
+
+pub use prober::Prober;
+pub use verdicts::{Candidate, candidates};

@@ -1,0 +1,53 @@
+//! What the webhook may mount, decided from configuration, reports and what was published before; and its one writer.
+
+mod nodes;
+mod phases;
+mod writer;
+
+use headstart_externals::config::Config;
+use headstart_externals::names::API_VERSION;
+use headstart_externals::state::{Allowed, PublishedState};
+
+pub use nodes::{NodeView, eligible};
+pub use phases::phases;
+pub use writer::{StateWriter, Written};
+
+/// The state that follows from what is known now; the generation grows only with a change of content.
+pub fn next_state(
+    config: &Config,
+    nodes: &[NodeView],
+    allowed: Allowed,
+    previous: Option<&PublishedState>,
+) -> PublishedState {
+    let before = previous.map_or(&[][..], |state| &state.versions);
+    let mut next = PublishedState {
+        api_version: API_VERSION.to_owned(),
+        kind: "PublishedState".to_owned(),
+        generation: previous.map_or(0, |state| state.generation),
+        host_root: config.host_root.clone(),
+        node_selector: config.node_selector.clone(),
+        allowed,
+        versions: phases(config, nodes, before),
+    };
+    if previous != Some(&next) {
+        next.generation += 1;
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_generation_grows_with_every_change_and_only_then() {
+        let config = Config::embedded().unwrap();
+        let first = next_state(&config, &[], Allowed::Everywhere, None);
+        assert_eq!(first.generation, 1);
+        assert_eq!(next_state(&config, &[], Allowed::Everywhere, Some(&first)), first);
+        let fewer = Allowed::Namespaces(BTreeMap::new());
+        assert_eq!(next_state(&config, &[], fewer, Some(&first)).generation, 2);
+    }
+}

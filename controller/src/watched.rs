@@ -1,0 +1,85 @@
+//! What the controller watches: nodes, the namespaces that opted in, the nodes' reports. Every replica does, so that a
+//! new leader knows at once.
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, stream};
+use headstart_externals::names::{NAMESPACE_LABEL, REPORT_LABEL, REPORT_OF_NODE};
+use headstart_runtime::shutdown::Shutdown;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+/// The newest known objects.
+#[derive(Clone)]
+pub struct Watched {
+    /// All nodes.
+    pub nodes: Store<Node>,
+    /// The namespaces that carry our label.
+    pub namespaces: Store<Namespace>,
+    /// The Leases with the nodes' reports.
+    pub reports: Store<Lease>,
+    /// Told at every change.
+    pub changed: Arc<Notify>,
+}
+
+/// The streams that keep [`Watched`] new.
+pub struct Watching(Vec<BoxStream<'static, ()>>, Arc<Notify>);
+
+impl Watched {
+    /// Begins to watch; nothing is known until [`Watching::run`] runs.
+    pub fn new(client: &Client, namespace: &str) -> (Self, Watching) {
+        let labelled = watcher::Config::default().labels(NAMESPACE_LABEL);
+        let of_nodes = watcher::Config::default().labels(&format!("{REPORT_LABEL}={REPORT_OF_NODE}"));
+        let (nodes, node_stream) = watch(Api::all(client.clone()), watcher::Config::default());
+        let (namespaces, namespace_stream) = watch(Api::all(client.clone()), labelled);
+        let (reports, report_stream) = watch(Api::namespaced(client.clone(), namespace), of_nodes);
+        let changed = Arc::new(Notify::new());
+        let watching = Watching(vec![node_stream, namespace_stream, report_stream], changed.clone());
+        (Self { nodes, namespaces, reports, changed }, watching)
+    }
+
+    /// Waits until everything was listed once.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        self.nodes.wait_until_ready().await?;
+        self.namespaces.wait_until_ready().await?;
+        self.reports.wait_until_ready().await?;
+        Ok(())
+    }
+}
+
+impl Watching {
+    /// Watches until the shutdown.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self(streams, changed) = self;
+        let mut all = stream::select_all(streams);
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return Ok(()),
+                event = all.next() => match event {
+                    Some(()) => changed.notify_one(),
+                    None => anyhow::bail!("the watches ended"),
+                },
+            }
+        }
+    }
+}
+
+/// A store and the stream that fills it. Failures are logged and tried again with a growing pause.
+fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, BoxStream<'static, ()>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let events = watcher(api, config).default_backoff().reflect(writer).map(|event| {
+        if let Err(error) = event {
+            tracing::warn!(kind = %K::kind(&()), error = %format!("{:#}", anyhow::Error::new(error)), "watch failed; trying again");
+        }
+    });
+    (store, events.boxed())
+}
