@@ -112,9 +112,9 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     let client = cluster::connect().await?;
     let probe = format!("system:serviceaccount:{}:{}", args.namespace, args.objects.probe_account);
     let probe = cluster::connect_as(&probe).await?;
-    let listener = TcpListener::bind(args.admin_listen)
-        .await
-        .with_context(|| format!("failed to listen on {}; choose another --admin-listen", args.admin_listen))?;
+    let listener = TcpListener::bind(args.admin_listen).await.with_context(|| {
+        format!("failed to listen on {}; choose another --admin-listen", args.admin_listen)
+    })?;
     let admin = listener.local_addr()?;
     tracing::info!(%admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let (watched, watching) = Watched::new(&client, &args.namespace);

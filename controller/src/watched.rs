@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
-use headstart_externals::names::{NAMESPACE_LABEL, REPORT_LABEL, REPORT_OF_NODE};
+use headstart_externals::names::{NAMESPACE_LABEL, REPORT_LABEL, REPORT_NODE};
 use headstart_runtime::shutdown::Shutdown;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node};
@@ -35,7 +35,7 @@ impl Watched {
     /// Begins to watch; nothing is known until [`Watching::run`] runs.
     pub fn new(client: &Client, namespace: &str) -> (Self, Watching) {
         let labelled = watcher::Config::default().labels(NAMESPACE_LABEL);
-        let of_nodes = watcher::Config::default().labels(&format!("{REPORT_LABEL}={REPORT_OF_NODE}"));
+        let of_nodes = watcher::Config::default().labels(&format!("{REPORT_LABEL}={REPORT_NODE}"));
         let (nodes, node_stream) = watch(Api::all(client.clone()), watcher::Config::default());
         let (namespaces, namespace_stream) = watch(Api::all(client.clone()), labelled);
         let (reports, report_stream) = watch(Api::namespaced(client.clone(), namespace), of_nodes);

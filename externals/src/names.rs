@@ -18,17 +18,17 @@ pub const CACHE_LABEL: &str = "headstart.dev/cache";
 /// Value of [`CACHE_LABEL`] that keeps rewritten pods away from a node.
 pub const UNSERVICEABLE: &str = "unserviceable";
 
-/// Label of the Leases that carry node reports, with the value [`REPORT_OF_NODE`].
+/// Condition of a node that tells whether its cache serves the wanted versions; the controller sets it.
+pub const NODE_CONDITION: &str = "headstart.dev/CacheReady";
+
+/// Label of the Lease that carries a node's report.
 pub const REPORT_LABEL: &str = "headstart.dev/report";
 
 /// Value of [`REPORT_LABEL`].
-pub const REPORT_OF_NODE: &str = "node";
+pub const REPORT_NODE: &str = "node";
 
-/// Annotation of such a Lease that holds the NodeReport as JSON.
+/// Annotation of that Lease: the NodeReport, as JSON.
 pub const REPORT_ANNOTATION: &str = "headstart.dev/node-report";
 
-/// Type of the condition that tells whether a node's cache serves pods.
-pub const NODE_CONDITION: &str = "headstart.dev/CacheReady";
-
-/// Key of the ConfigMap that holds the PublishedState as JSON.
+/// Key of the PublishedState, as JSON, in the ConfigMap that the controller writes.
 pub const STATE_KEY: &str = "state.json";

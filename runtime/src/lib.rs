@@ -1,7 +1,9 @@
-//! The process shell that all Headstart programs share: logs, signals, admin port, TLS files, server. It holds no
-//! word of the domain.
+//! The process shell that all Headstart programs share: logs, signals, admin port, TLS files, server, the way to the
+//! cluster and leadership. It holds no word of the domain.
 
 pub mod admin;
+pub mod cluster;
+pub mod lease;
 pub mod log;
 pub mod poll;
 pub mod process;
@@ -9,3 +11,4 @@ pub mod program;
 pub mod server;
 pub mod shutdown;
 pub mod tls;
+pub mod trouble;

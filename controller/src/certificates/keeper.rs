@@ -104,7 +104,9 @@ impl Keeper {
     async fn take(&self, step: Step, seen: Seen, now: i64) -> anyhow::Result<()> {
         let mut authorities = seen.authorities;
         match step {
-            Step::CreateSigning => authorities = Authorities { signing: Some(authority(now)?), ..Authorities::default() },
+            Step::CreateSigning => {
+                authorities = Authorities { signing: Some(authority(now)?), ..Authorities::default() }
+            }
             Step::CreateNext => authorities.next = Some(authority(now)?),
             Step::Promote => {
                 authorities.previous = authorities.signing.map(|old| old.certificate);
@@ -116,7 +118,9 @@ impl Keeper {
                 let signing = authorities.signing.context("there is no CA")?;
                 let leaf = leaf(&signing, &self.dns_names(), now)?;
                 let data = leaf_data(&leaf, &signing);
-                return self.write(&self.names.leaf_secret, "kubernetes.io/tls", seen.leaf_secret, data).await;
+                return self
+                    .write(&self.names.leaf_secret, "kubernetes.io/tls", seen.leaf_secret, data)
+                    .await;
             }
         }
         self.write(&self.names.authority_secret, "Opaque", seen.authority_secret, authorities.data()).await

@@ -45,7 +45,8 @@ impl Authorities {
 
     /// What the API server is to trust, in an order that never changes by itself.
     pub(super) fn bundle(&self) -> String {
-        let certificate = |certified: &Option<Certified>| certified.as_ref().map(|known| known.certificate.clone());
+        let certificate =
+            |certified: &Option<Certified>| certified.as_ref().map(|known| known.certificate.clone());
         let all = [self.previous.clone(), certificate(&self.signing), certificate(&self.next)];
         all.into_iter().flatten().collect()
     }
@@ -56,7 +57,8 @@ pub(super) fn held_leaf(secret: &Secret, signing: Option<&Certified>, names: &[S
     let (window, found) = window(&text(secret, "tls.crt")?)?;
     text(secret, "tls.key")?;
     let signed_by = text(secret, "ca.crt");
-    let is_current = signed_by.is_some() && signed_by.as_deref() == signing.map(|known| known.certificate.as_str());
+    let is_current =
+        signed_by.is_some() && signed_by.as_deref() == signing.map(|known| known.certificate.as_str());
     Some(HeldLeaf { window, is_current: is_current && found == names })
 }
 

@@ -36,8 +36,12 @@ pub fn judge(node: &NodeView, seen: Option<&Seen>, versions: &[PublishedVersion]
 fn condition(seen: Option<&Seen>) -> Condition {
     match seen {
         Some(Seen { report: Some(report), is_stale: false }) => of_report(report),
-        Some(Seen { is_stale: true, .. }) => told("Unknown", "ReportStale", "the agent has not reported for three minutes"),
-        Some(Seen { report: None, .. }) => told("Unknown", "ReportUnreadable", "the agent's report cannot be read"),
+        Some(Seen { is_stale: true, .. }) => {
+            told("Unknown", "ReportStale", "the agent has not reported for three minutes")
+        }
+        Some(Seen { report: None, .. }) => {
+            told("Unknown", "ReportUnreadable", "the agent's report cannot be read")
+        }
         None => told("Unknown", "NoReport", "the agent has not reported yet"),
     }
 }
@@ -56,7 +60,9 @@ fn of_report(report: &NodeReport) -> Condition {
         return told("True", "CacheReady", &format!("ready: {}", names(&wanted)));
     };
     match missing.iter().find_map(|version| version.reason.map(|reason| (version, reason))) {
-        Some((version, reason)) => told("False", &reason.to_string(), &format!("{}: {}", version.name, reason.remedy())),
+        Some((version, reason)) => {
+            told("False", &reason.to_string(), &format!("{}: {}", version.name, reason.remedy()))
+        }
         None => told("False", "Installing", &format!("{} is not ready yet", first.name)),
     }
 }
@@ -101,7 +107,10 @@ mod tests {
     fn the_condition_tells_the_first_thing_that_is_wrong() {
         let said = |verdict: Verdict| (verdict.condition.status, verdict.condition.reason);
         assert_eq!(said(verdict(Some(report("ready", None)), false)), ("True", "CacheReady".to_owned()));
-        assert_eq!(said(verdict(Some(report("installing", None)), false)), ("False", "Installing".to_owned()));
+        assert_eq!(
+            said(verdict(Some(report("installing", None)), false)),
+            ("False", "Installing".to_owned())
+        );
         let full = report("failed", Some(FaultReason::DiskFull));
         assert_eq!(said(verdict(Some(full.clone()), false)), ("False", "DiskFull".to_owned()));
         assert_eq!(said(verdict(Some(full), true)), ("Unknown", "ReportStale".to_owned()));
@@ -113,7 +122,9 @@ mod tests {
 
     #[test]
     fn only_a_final_fault_keeps_pods_away_also_when_the_agent_fell_silent() {
-        assert!(!verdict(Some(report("failed", Some(FaultReason::SourceUnavailable))), false).is_unserviceable);
+        assert!(
+            !verdict(Some(report("failed", Some(FaultReason::SourceUnavailable))), false).is_unserviceable
+        );
         let no_exec = report("failed", Some(FaultReason::NoExec));
         assert!(verdict(Some(no_exec.clone()), false).is_unserviceable);
         assert!(verdict(Some(no_exec), true).is_unserviceable);

@@ -27,7 +27,11 @@ pub struct Seen {
 
 impl Reports {
     /// All reports by node.
-    pub fn read<'l>(&mut self, leases: impl Iterator<Item = &'l Lease>, now: Instant) -> HashMap<String, Seen> {
+    pub fn read<'l>(
+        &mut self,
+        leases: impl Iterator<Item = &'l Lease>,
+        now: Instant,
+    ) -> HashMap<String, Seen> {
         let mut seen = HashMap::new();
         let mut changed = HashMap::new();
         for lease in leases {

@@ -52,7 +52,9 @@ impl Prober {
         };
         if self.verdicts.keep(candidate, works, tried.clone(), Instant::now()) {
             match outcome {
-                Outcome::Refused(why) => tracing::warn!(namespace, %kind, why, "pods would be refused with this volume kind; they stay unchanged"),
+                Outcome::Refused(why) => {
+                    tracing::warn!(namespace, %kind, why, "pods would be refused with this volume kind; they stay unchanged")
+                }
                 _ => tracing::info!(namespace, %kind, "this volume kind works here"),
             }
         }

@@ -8,7 +8,7 @@ use headstart_externals::report::{NodeReport, VersionState};
 use headstart_externals::version::VersionName;
 
 /// How long a new node may take to install before it is counted as lacking a version.
-pub const SETTLING: Duration = Duration::from_secs(600);
+pub(super) const SETTLING: Duration = Duration::from_secs(600);
 
 /// One node of the cluster.
 #[derive(Clone, Debug)]
@@ -56,7 +56,8 @@ pub fn eligible<'n>(
     config: &Config,
     version: &VersionName,
 ) -> impl Iterator<Item = &'n NodeView> {
-    let counts =
-        |node: &&NodeView| node.ready && node.is_selected(config) && (node.report.is_some() || node.age >= SETTLING);
+    let counts = |node: &&NodeView| {
+        node.ready && node.is_selected(config) && (node.report.is_some() || node.age >= SETTLING)
+    };
     nodes.iter().filter(counts).filter(move |node| !node.gave_up(version))
 }

@@ -133,7 +133,8 @@ mod tests {
         let both = config(&["a", "b"]);
         let (a, b) = (names(&both)[0].clone(), names(&both)[1].clone());
         let before = phases(&first, &[node("one", &[(&a, VersionState::Ready, None)])], &[]);
-        let installing = node("one", &[(&a, VersionState::Failed, None), (&b, VersionState::Installing, None)]);
+        let installing =
+            node("one", &[(&a, VersionState::Failed, None), (&b, VersionState::Installing, None)]);
         assert_eq!(told(&phases(&both, &[installing], &before)), [(a.to_string(), Phase::Offered)]);
         let ready = node("one", &[(&a, VersionState::Ready, None), (&b, VersionState::Ready, None)]);
         let after = phases(&both, &[ready], &before);

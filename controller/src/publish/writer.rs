@@ -37,7 +37,11 @@ impl StateWriter {
             let state = match text.map(|text| PublishedState::parse(text)) {
                 Some(Ok(state)) => Some(state),
                 Some(Err(problem)) => {
-                    tracing::warn!(config_map = self.name, problem, "the published state cannot be read; making it anew");
+                    tracing::warn!(
+                        config_map = self.name,
+                        problem,
+                        "the published state cannot be read; making it anew"
+                    );
                     None
                 }
                 None => None,
