@@ -71,6 +71,7 @@ impl Metrics {
         let word = match outcome {
             Outcome::Works => "works",
             Outcome::Refused(_) => "refused",
+            Outcome::Impossible => "impossible",
             Outcome::Failed(_) => "failed",
         };
         self.probes.with_label_values(&[kind.to_string().as_str(), word]).inc();

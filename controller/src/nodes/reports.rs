@@ -12,9 +12,16 @@ use kube::ResourceExt as _;
 /// How long a report counts that is not renewed; agents renew theirs every minute.
 const STALE_AFTER: Duration = Duration::from_secs(180);
 
-/// When which Lease was last seen to change.
+/// Every node's report as it was last read, and when its Lease was last seen to change.
 #[derive(Default)]
-pub struct Reports(HashMap<String, (String, Instant)>);
+pub struct Reports(HashMap<String, Known>);
+
+#[derive(Clone)]
+struct Known {
+    resource_version: String,
+    at: Instant,
+    report: Option<NodeReport>,
+}
 
 /// One node's report.
 #[derive(Clone, Debug)]
@@ -32,20 +39,20 @@ impl Reports {
         leases: impl Iterator<Item = &'l Lease>,
         now: Instant,
     ) -> HashMap<String, Seen> {
-        let mut seen = HashMap::new();
-        let mut changed = HashMap::new();
+        let before = std::mem::take(&mut self.0);
         for lease in leases {
-            let (node, version) = (lease.name_any(), lease.resource_version().unwrap_or_default());
-            let at = match self.0.get(&node) {
-                Some((known, at)) if *known == version => *at,
-                _ => now,
+            let (node, resource_version) = (lease.name_any(), lease.resource_version().unwrap_or_default());
+            let known = match before.get(&node) {
+                Some(known) if known.resource_version == resource_version => known.clone(),
+                _ => Known { resource_version, at: now, report: parse(lease, &node) },
             };
-            let is_stale = now.duration_since(at) > STALE_AFTER;
-            seen.insert(node.clone(), Seen { report: parse(lease, &node), is_stale });
-            changed.insert(node, (version, at));
+            self.0.insert(node, known);
         }
-        self.0 = changed;
-        seen
+        let seen = |Known { at, report, .. }: &Known| Seen {
+            report: report.clone(),
+            is_stale: now.duration_since(*at) > STALE_AFTER,
+        };
+        self.0.iter().map(|(node, known)| (node.clone(), seen(known))).collect()
     }
 }
 

@@ -47,7 +47,7 @@ impl NodeWriter {
         });
         let patch = json!({ "status": { "conditions": [condition] } });
         self.0.patch_status(&name, &params, &Patch::Strategic(patch)).await?;
-        tracing::info!(node = name, status, reason, message, "condition changed");
+        tracing::info!(node = name, status, reason, because = message, "condition changed");
         Ok(())
     }
 }

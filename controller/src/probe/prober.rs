@@ -43,7 +43,7 @@ impl Prober {
         self.metrics.probed(*kind, &outcome);
         let works = match &outcome {
             Outcome::Works => true,
-            Outcome::Refused(_) => false,
+            Outcome::Refused(_) | Outcome::Impossible => false,
             // The last verdict stays, and it is tried again soon.
             Outcome::Failed(error) => {
                 tracing::warn!(namespace, %kind, error, "a dry run failed; nothing is concluded from it");
@@ -53,8 +53,9 @@ impl Prober {
         if self.verdicts.keep(candidate, works, tried.clone(), Instant::now()) {
             match outcome {
                 Outcome::Refused(why) => {
-                    tracing::warn!(namespace, %kind, why, "pods would be refused with this volume kind; they stay unchanged")
+                    tracing::warn!(namespace, %kind, why, "pods would be refused with this volume kind; they stay unchanged");
                 }
+                Outcome::Impossible => tracing::info!(namespace, %kind, "no version has a volumeImage"),
                 _ => tracing::info!(namespace, %kind, "this volume kind works here"),
             }
         }
@@ -63,7 +64,7 @@ impl Prober {
     async fn attempt(&self, state: &PublishedState, candidate: &Candidate) -> Outcome {
         let mut possible = state.versions.iter().map(|version| pods(state, version, candidate.kind));
         let Some(pods) = possible.find(|pods| !pods.is_empty()) else {
-            return Outcome::Refused("no version has a volumeImage".to_owned());
+            return Outcome::Impossible;
         };
         for pod in pods {
             match self.dry_run(&candidate.namespace, &pod).await {
@@ -95,6 +96,8 @@ pub enum Outcome {
     Works,
     /// One was refused, or came back without its volume; with the cause.
     Refused(String),
+    /// No version can be shown in this way.
+    Impossible,
     /// The API server could not be asked.
     Failed(String),
 }
