@@ -10,13 +10,40 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `look` gives a value; panics with `what` after [`DEADLINE`].
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    match within(DEADLINE, look).await {
+        Some(value) => value,
+        None => panic!("waited {DEADLINE:?} in vain: {what}"),
+    }
+}
+
+/// Waits until `look` gives a value, at most as long as said.
+pub async fn within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    mut look: impl FnMut() -> F,
+) -> Option<T> {
     let begun = Instant::now();
     loop {
         if let Some(value) = look().await {
-            return value;
+            return Some(value);
         }
-        assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
+        if begun.elapsed() >= patience {
+            return None;
+        }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// As [`within`], for code that may block its thread.
+pub fn blocking<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = look() {
+            return Some(value);
+        }
+        if begun.elapsed() >= patience {
+            return None;
+        }
+        std::thread::sleep(POLL);
     }
 }

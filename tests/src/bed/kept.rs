@@ -1,0 +1,75 @@
+//! A cluster that stays: `bed up` and `bed down`.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::cluster::{Cluster, node_unavailable};
+use super::command::say;
+use super::leftovers::remains;
+use super::place::{Place, known, sweep};
+use crate::wait::blocking;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts a cluster that outlives this process, in the hands of one that waits to be told to end.
+pub fn up(images: &[PathBuf]) -> Result<()> {
+    sweep()?;
+    if let Some(reason) = node_unavailable() {
+        bail!("{reason}");
+    }
+    if let Some(place) = known()?.into_iter().find(|place| place.kept) {
+        bail!("a cluster is up already ({}); take it down with `make cluster-down`", place.folder.display());
+    }
+    let mut holder = Command::new(std::env::current_exe()?);
+    holder.arg("hold").args(images).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    let mut holder = holder.spawn()?;
+    let output = holder.stdout.take().context("no pipe")?;
+    let lines: Vec<String> = BufReader::new(output).lines().map_while(Result::ok).collect();
+    if lines.is_empty() {
+        holder.wait()?;
+        bail!("the cluster did not come up");
+    }
+    lines.iter().for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+/// `bed hold`: owns a cluster until SIGTERM. Says what there is to say, and closes its output then.
+pub async fn hold(images: &[PathBuf]) -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let cluster = Cluster::make(images, true).await?;
+    println!("KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("KUBECTL={}", cluster.kubectl_program()?.display());
+    // Whoever waits for the end of `bed up`'s output must not wait for the end of the cluster.
+    let nowhere = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    rustix::stdio::dup2_stderr(&nowhere)?;
+    terminate.recv().await;
+    Ok(())
+}
+
+/// Takes down what `bed up` made, removes what dead owners left, and fails if anything of it is still there.
+pub fn down() -> Result<()> {
+    let kept: Vec<Place> = known()?.into_iter().filter(|place| place.kept).collect();
+    for place in &kept {
+        if let Some(owner) = Pid::from_raw(place.owner) {
+            // Gone already is as good.
+            let _ = kill_process(owner, Signal::TERM);
+        }
+        let gone = blocking(PATIENCE, || {
+            sweep().ok()?;
+            remains(place).is_empty().then_some(())
+        });
+        if gone.is_none() {
+            bail!("still there after {PATIENCE:?}:\n{}", remains(place).join("\n"));
+        }
+        say(&format!("{} is gone, nothing is left", place.folder.display()));
+    }
+    sweep()
+}

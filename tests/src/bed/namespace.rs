@@ -1,0 +1,73 @@
+//! A namespace for one test, which tells what happened in it when the test fails.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+
+use super::cluster;
+use super::command::say;
+use super::control_plane::ControlPlane;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Deleted when dropped; if the test is failing then, pods, events and the ends of all logs are printed first.
+pub struct TestNamespace<'a> {
+    control_plane: &'a ControlPlane,
+    name: String,
+    labels: Vec<String>,
+}
+
+impl<'a> TestNamespace<'a> {
+    /// Makes one whose name begins like that.
+    pub fn create(control_plane: &'a ControlPlane, name: &str) -> Result<Self> {
+        Self::labelled(control_plane, name, &[])
+    }
+
+    /// Makes one with labels, each `name=value`.
+    pub fn labelled(control_plane: &'a ControlPlane, name: &str, labels: &[&str]) -> Result<Self> {
+        let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        control_plane.kubectl(&["create", "namespace", &name])?;
+        if !labels.is_empty() {
+            control_plane.kubectl(&[&["label", "namespace", &name], labels].concat())?;
+        }
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        Ok(Self { control_plane, name, labels })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn report(&self) {
+        say(&format!("namespace {} {:?} of the failed test:", self.name, self.labels));
+        for namespace in [self.name.as_str(), "headstart-system"] {
+            self.show(&["get", "pods", "--output=wide", "--namespace", namespace]);
+            self.show(&["get", "events", "--sort-by=.lastTimestamp", "--namespace", namespace]);
+            self.show_pod_logs(namespace);
+        }
+        say(&self.control_plane.bed().tails(&cluster::SERVICES));
+    }
+
+    fn show_pod_logs(&self, namespace: &str) {
+        let pods = self.control_plane.kubectl(&["get", "pods", "--output=name", "--namespace", namespace]);
+        for pod in pods.unwrap_or_default().lines() {
+            let logs = ["logs", pod, "--all-containers", "--prefix", "--tail=25", "--namespace", namespace];
+            self.show(&logs);
+        }
+    }
+
+    fn show(&self, arguments: &[&str]) {
+        let text = self.control_plane.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}\n"));
+        say(&format!("kubectl {}\n{text}", arguments.join(" ")));
+    }
+}
+
+impl Drop for TestNamespace<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.report();
+        }
+        let _ = self.control_plane.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
+    }
+}

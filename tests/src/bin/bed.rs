@@ -1,0 +1,94 @@
+//! The test bed by hand: what the Makefile calls, and what the harness starts as its own helpers.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use headstart_tests::bed::place::Place;
+use headstart_tests::bed::programs::Programs;
+use headstart_tests::bed::supervise::{self, Shape};
+use headstart_tests::bed::{Minor, init, kept};
+
+#[derive(Parser)]
+#[command(about = "A real Kubernetes on this machine, for tests")]
+struct Args {
+    #[command(subcommand)]
+    command: Do,
+}
+
+#[derive(Subcommand)]
+enum Do {
+    /// Start a cluster that stays
+    Up {
+        /// OCI archives to import
+        images: Vec<PathBuf>,
+    },
+    /// Take it down; fails if anything is left
+    Down,
+    /// Build programs into the cache
+    Programs {
+        /// Names of programs
+        names: Vec<String>,
+        /// Of the oldest supported Kubernetes
+        #[arg(long)]
+        oldest: bool,
+    },
+    /// Own a cluster until SIGTERM; started by `up`
+    #[command(hide = true)]
+    Hold { images: Vec<PathBuf> },
+    /// Make a bed and clean up behind it; started by its owner
+    #[command(hide = true)]
+    Supervise {
+        #[arg(long)]
+        node: bool,
+        #[arg(long)]
+        kept: bool,
+    },
+    /// Hold the namespaces of a box; started by the supervisor
+    #[command(hide = true)]
+    Box {
+        #[arg(long, value_parser = place)]
+        place: Place,
+    },
+    /// Run a bed's services; started by the supervisor or as the first process of a box
+    #[command(hide = true)]
+    Init {
+        #[arg(long, value_parser = place)]
+        place: Place,
+        #[arg(long)]
+        boxed: bool,
+    },
+}
+
+fn place(text: &str) -> serde_json::Result<Place> {
+    serde_json::from_str(text)
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => headstart_runtime::program::fail(&error),
+    }
+}
+
+fn run(command: Do) -> Result<()> {
+    match command {
+        Do::Up { images } => kept::up(&images),
+        Do::Down => kept::down(),
+        Do::Programs { names, oldest } => programs(&names, if oldest { Minor::Oldest } else { Minor::Newest }),
+        Do::Hold { images } => tokio::runtime::Runtime::new()?.block_on(kept::hold(&images)),
+        Do::Supervise { node, kept } => supervise::supervise(Shape { node, kept }).inspect_err(supervise::report),
+        Do::Box { place } => supervise::enter_box(&place),
+        Do::Init { place, boxed } => init::run(&place, boxed),
+    }
+}
+
+fn programs(names: &[String], minor: Minor) -> Result<()> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let programs = Programs::obtain(&names, minor)?;
+    for name in names {
+        println!("{}", programs.path(name)?.display());
+    }
+    Ok(())
+}
