@@ -5,7 +5,9 @@
 pub mod agent;
 pub mod archive;
 pub mod bed;
+pub mod deploy;
 pub mod fixtures;
+pub mod process;
 pub mod programs;
 pub mod server;
 pub mod tree;

@@ -81,7 +81,9 @@ impl Bed {
     pub fn inside(&self, words: &[&str]) -> Command {
         let Some(process) = self.process else { return command(words) };
         let mut nsenter = Command::new("nsenter");
-        nsenter.args(["-t", &process.to_string(), "-m", "-p", "-n", "-u", "-i", "-C", "--wd=/", "--"]).args(words);
+        nsenter
+            .args(["-t", &process.to_string(), "-m", "-p", "-n", "-u", "-i", "-C", "--wd=/", "--"])
+            .args(words);
         nsenter
     }
 

@@ -76,9 +76,13 @@ fn run(command: Do) -> Result<()> {
     match command {
         Do::Up { images } => kept::up(&images),
         Do::Down => kept::down(),
-        Do::Programs { names, oldest } => programs(&names, if oldest { Minor::Oldest } else { Minor::Newest }),
+        Do::Programs { names, oldest } => {
+            programs(&names, if oldest { Minor::Oldest } else { Minor::Newest })
+        }
         Do::Hold { images } => tokio::runtime::Runtime::new()?.block_on(kept::hold(&images)),
-        Do::Supervise { node, kept } => supervise::supervise(Shape { node, kept }).inspect_err(supervise::report),
+        Do::Supervise { node, kept } => {
+            supervise::supervise(Shape { node, kept }).inspect_err(supervise::report)
+        }
         Do::Box { place } => supervise::enter_box(&place),
         Do::Init { place, boxed } => init::run(&place, boxed),
     }
