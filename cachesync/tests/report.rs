@@ -196,7 +196,8 @@ async fn a_change_is_written_within_a_second_and_a_burst_is_one_write() {
     let node = Node::start();
     pass(10_000).await;
     let before = node.server.writes();
-    let fault = |n: u32| Fault::new(if n % 2 == 0 { FaultReason::Io } else { FaultReason::DiskFull }, "no");
+    let fault =
+        |n: u32| Fault::new(if n.is_multiple_of(2) { FaultReason::Io } else { FaultReason::DiskFull }, "no");
     for n in 0..5 {
         node.board.set_root_fault(Some(fault(n)));
         pass(50).await;

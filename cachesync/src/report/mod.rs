@@ -65,40 +65,40 @@ impl Reporter {
                         () = shutdown.begun() => return Ok(()),
                         written = self.write(&report) => written,
                     };
-                    let spread = fastrand::f64();
                     match written {
-                        Ok(()) => schedule.written(origin.elapsed(), spread),
-                        Err(()) => schedule.failed(origin.elapsed(), spread),
+                        Ok(()) => {
+                            self.tell_success();
+                            schedule.written(origin.elapsed(), fastrand::f64());
+                        }
+                        Err(error) => {
+                            self.tell_failure(&error);
+                            schedule.failed(origin.elapsed(), fastrand::f64());
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Writes the Lease; what goes wrong is told to people here.
-    async fn write(&mut self, report: &NodeReport) -> Result<(), ()> {
-        let mut outcome = self.put(report).await;
-        // Somebody else changed or removed it: a second look shows what there is now.
-        if outcome.as_ref().is_err_and(|error| error.is_conflict() || error.is_not_found()) {
-            outcome = self.put(report).await;
+    async fn write(&mut self, report: &NodeReport) -> Result<(), CallError> {
+        match self.put(report).await {
+            // Somebody else changed or removed it: a second look shows what there is now.
+            Err(error) if error.is_conflict() || error.is_not_found() => self.put(report).await,
+            outcome => outcome,
         }
-        let node = &report.node;
-        match outcome {
-            Ok(()) => {
-                self.metrics.written();
-                if self.trouble.is_over() {
-                    tracing::info!(node, "the node's report is written again");
-                }
-                tracing::debug!(node, "report written");
-                Ok(())
-            }
-            Err(error) => {
-                self.metrics.failed();
-                if self.trouble.is_news(&error) {
-                    tracing::warn!(node, %error, "failed to write the node's report; the cache goes on without");
-                }
-                Err(())
-            }
+    }
+
+    fn tell_success(&mut self) {
+        self.metrics.written();
+        if self.trouble.is_over() {
+            tracing::info!("the node's report is written again");
+        }
+    }
+
+    fn tell_failure(&mut self, error: &CallError) {
+        self.metrics.failed();
+        if self.trouble.is_news(error) {
+            tracing::warn!(%error, "failed to write the node's report; the cache goes on without");
         }
     }
 
