@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::ArgGroup;
 use headstart_externals::arch::Arch;
 use headstart_externals::config::Config;
 use headstart_runtime::admin;
+use headstart_runtime::cluster;
 use headstart_runtime::log::LogArgs;
 use headstart_runtime::process::ProcessCollector;
 use headstart_runtime::program::Tasks;
@@ -21,6 +23,7 @@ use crate::api;
 use crate::install::CanaryRoot;
 use crate::metrics::Metrics;
 use crate::progress::OnStep;
+use crate::report::Reporter;
 use crate::source::Fetcher;
 use crate::status::StatusBoard;
 use crate::sync::{Agent, Options};
@@ -47,6 +50,7 @@ pub enum Command {
 
 /// Flags of `run`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group = ArgGroup::new("cluster").required(true).args(["standalone", "namespace"]))]
 pub struct RunArgs {
     /// Root folder of the cache as this process sees it, created if it is not there; by default `hostRoot` of the
     /// configuration
@@ -61,7 +65,7 @@ pub struct RunArgs {
     #[arg(long, env = "HEADSTART_CANARY_ROOT", value_name = "DIR")]
     pub canary_root: Option<PathBuf>,
 
-    /// Name of this node in status and reports; by default the host name
+    /// Name of this node in status and reports; standalone by default the host name
     #[arg(long, env = "HEADSTART_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
 
@@ -70,8 +74,12 @@ pub struct RunArgs {
     pub admin_listen: SocketAddr,
 
     /// Work without Kubernetes: nothing is reported but the status
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub standalone: bool,
+
+    /// Namespace of the Lease that carries this node's report; needs --node-name
+    #[arg(long, env = "HEADSTART_NAMESPACE", value_name = "NAME", requires = "node_name")]
+    pub namespace: Option<String>,
 }
 
 /// An agent that has its port and is ready to run.
@@ -90,7 +98,7 @@ impl Prepared {
 
 /// Checks the configuration and takes the port; `on_step` is called at every step of an install.
 pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow::Result<Prepared> {
-    let RunArgs { root, config, canary_root, node_name, admin_listen, standalone: _ } = args;
+    let RunArgs { root, config, canary_root, node_name, admin_listen, standalone: _, namespace } = args;
     let arch = Arch::host().context("this architecture is not supported; use amd64 or arm64")?;
     let root = root.unwrap_or(PathBuf::from(check_config(&config)?.host_root));
     // The canary runs in another folder, so paths must not depend on this one.
@@ -107,6 +115,11 @@ pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyh
     let options = Options { root, config, canary_root, arch, on_step };
     let agent = Agent::new(options, board.clone(), metrics, fetcher);
 
+    let mut tasks = Tasks::new(shutdown.clone());
+    if let Some(namespace) = namespace {
+        let reporter = Reporter::new(cluster::connect().await?, &namespace, board.reports(), &registry)?;
+        tasks.add("reports", reporter.run(shutdown.clone()));
+    }
     let listener = TcpListener::bind(admin_listen)
         .await
         .with_context(|| format!("failed to listen on {admin_listen}; choose another --admin-listen"))?;
@@ -115,7 +128,6 @@ pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyh
     let ready = board.clone();
     let admin = admin::routes(Arc::new(move || ready.readiness()), registry, shutdown.clone());
     let routes = admin.merge(api::routes(board));
-    let mut tasks = Tasks::new(shutdown.clone());
     tasks.add(
         "status server",
         Server::new(listener, None, ServerLimits::default()).serve(routes, shutdown.clone()),

@@ -12,6 +12,7 @@ pub mod job;
 pub mod metrics;
 pub mod plan;
 pub mod progress;
+pub mod report;
 pub mod source;
 pub mod status;
 pub mod store;

@@ -10,6 +10,7 @@ use headstart_externals::names::API_VERSION;
 use headstart_externals::report::{NodeReport, VersionReport, VersionState};
 use headstart_externals::version::VersionName;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::fault::Fault;
 use crate::install::Installed;
@@ -79,7 +80,11 @@ pub struct VersionStatus {
 
 /// The agent's state, shared between the task that changes it and the endpoint that shows it.
 #[derive(Clone)]
-pub struct StatusBoard(Arc<Mutex<Board>>);
+pub struct StatusBoard {
+    board: Arc<Mutex<Board>>,
+    /// Wakes whoever sends reports, at once and only when the report is another one.
+    reports: watch::Sender<NodeReport>,
+}
 
 struct Board {
     node: String,
@@ -117,7 +122,8 @@ impl StatusBoard {
             configured: false,
             versions: Vec::new(),
         };
-        Self(Arc::new(Mutex::new(board)))
+        let reports = watch::Sender::new(board.report());
+        Self { board: Arc::new(Mutex::new(board)), reports }
     }
 
     /// Everything, as of now.
@@ -128,9 +134,9 @@ impl StatusBoard {
         status
     }
 
-    /// The report for the cluster.
-    pub fn report(&self) -> NodeReport {
-        self.with(|board| board.report())
+    /// The report for the cluster, as it changes.
+    pub fn reports(&self) -> watch::Receiver<NodeReport> {
+        self.reports.subscribe()
     }
 
     /// The manifest of a version that is ready.
@@ -145,7 +151,7 @@ impl StatusBoard {
 
     /// What is wrong with the root folder, `None` when it is usable; whether that is news.
     pub fn set_root_fault(&self, fault: Option<Fault>) -> bool {
-        self.with(|board| {
+        self.change(|board| {
             let news = board.fault != fault;
             board.fault = fault;
             news
@@ -154,7 +160,7 @@ impl StatusBoard {
 
     /// Ready versions that are not `there` any more have to be made again.
     pub fn forget_lost(&self, there: impl Fn(&VersionName) -> bool) {
-        self.with(|board| {
+        self.change(|board| {
             let lost = |version: &&mut Tracked| version.state == VersionState::Ready && !there(&version.name);
             for version in board.versions.iter_mut().filter(lost) {
                 tracing::warn!(version = %version.name, "a version that was ready is gone");
@@ -170,7 +176,7 @@ impl StatusBoard {
 
     /// The versions that are wanted now, and those that are on disk besides; failed ones are due again at once.
     pub fn set_versions(&self, wanted: &[VersionName], on_disk: Vec<VersionName>) {
-        self.with(|board| {
+        self.change(|board| {
             let known = std::mem::take(&mut board.versions);
             let mut known: BTreeMap<VersionName, Tracked> =
                 known.into_iter().map(|version| (version.name.clone(), version)).collect();
@@ -238,15 +244,25 @@ impl StatusBoard {
     }
 
     fn update(&self, name: &VersionName, change: impl FnOnce(&mut Tracked)) {
-        self.with(|board| {
+        self.change(|board| {
             if let Some(version) = board.versions.iter_mut().find(|version| version.name == *name) {
                 change(version);
             }
         });
     }
 
+    /// Changes something that the report may tell.
+    fn change<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
+        self.with(|board| {
+            let outcome = change(board);
+            let new = board.report();
+            self.reports.send_if_modified(|report| std::mem::replace(report, new.clone()) != new);
+            outcome
+        })
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut Board) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -2,7 +2,9 @@
 //! cluster and leadership. It holds no word of the domain.
 
 pub mod admin;
+pub mod age;
 pub mod cluster;
+pub mod config_map;
 pub mod lease;
 pub mod log;
 pub mod poll;

@@ -307,7 +307,14 @@ fn bad_flags_and_files_give_one_clear_message() {
     );
     let (code, text) = run(&["run", "--root", root, "--config", config]);
     assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains("--standalone"), "{text}");
+    assert!(text.contains("--standalone|--namespace <NAME>"), "{text}");
+    let (code, text) =
+        run(&["run", "--config", config, "--standalone", "--namespace", "n", "--node-name", "a"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("'--standalone' cannot be used with '--namespace <NAME>'"), "{text}");
+    let (code, text) = run(&["run", "--config", config, "--namespace", "n"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("--node-name <NAME>"), "{text}");
     let (code, text) =
         run(&["--log", "nonsense=[", "run", "--root", root, "--config", config, "--standalone"]);
     assert_eq!(code, Some(2), "{text}");

@@ -374,3 +374,27 @@ fn bad_files_give_one_clear_message() {
     std::fs::write(&config, "apiVersion: headstart.dev/v1\n").unwrap();
     assert!(run(&config, &tls.tls_cert).contains("profiles: there is no profile"));
 }
+
+#[test]
+fn bad_flags_give_one_clear_message() {
+    let run = |flags: &[&str]| {
+        let mut command = Command::new(program("headstart-webhook"));
+        command.args(["--tls-cert", "/nowhere", "--tls-key", "/nowhere"]).args(flags);
+        // No cluster, wherever the tests run.
+        command.env("KUBECONFIG", "/nowhere").env_remove("KUBERNETES_SERVICE_HOST");
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (state, namespace) = (["--published-state", "s"], ["--namespace", "n"]);
+    let cases: [(i32, Vec<&str>, &str); 4] = [
+        (2, vec![], "<--config <FILE>|--published-state <NAME>>"),
+        (2, [&state[..], &["--config", "f"]].concat(), "cannot be used with"),
+        (2, state.to_vec(), "--namespace <NAME>"),
+        (1, [state, namespace].concat(), "no cluster configuration found; run in a pod"),
+    ];
+    for (code, flags, message) in cases {
+        let (found, text) = run(&flags);
+        assert_eq!(found, code, "{flags:?}: {text}");
+        assert!(text.contains(message), "{flags:?}: {text}");
+    }
+}

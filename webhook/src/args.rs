@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::ArgGroup;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use headstart_runtime::admin;
+use headstart_runtime::cluster;
 use headstart_runtime::log::LogArgs;
 use headstart_runtime::process::ProcessCollector;
 use headstart_runtime::program::Tasks;
@@ -19,6 +23,7 @@ use tokio::net::TcpListener;
 use crate::metrics::Metrics;
 use crate::published::{ImmediateState, Published};
 use crate::server::{Webhook, routes};
+use crate::watched::WatchedState;
 
 /// Longest wait for a request on the admin port, where nobody keeps connections.
 const ADMIN_HEADERS: Duration = Duration::from_secs(10);
@@ -26,10 +31,19 @@ const ADMIN_HEADERS: Duration = Duration::from_secs(10);
 /// Mutating admission webhook that mounts the node's externals cache into runner and workflow pods.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "headstart-webhook", version)]
+#[command(group = ArgGroup::new("state").required(true).args(["config", "published_state"]))]
 pub struct Args {
-    /// Configuration file; the published state follows from it at once
+    /// Configuration file; the published state follows from it at once, without a controller
     #[arg(long, env = "HEADSTART_CONFIG", value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
+
+    /// ConfigMap with the published state that headstart-controller writes; needs --namespace
+    #[arg(long, env = "HEADSTART_PUBLISHED_STATE", value_name = "NAME", requires = "namespace")]
+    pub published_state: Option<String>,
+
+    /// Namespace of that ConfigMap
+    #[arg(long, env = "HEADSTART_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
 
     /// Address of the HTTPS port that the API server calls
     #[arg(long, env = "HEADSTART_LISTEN", default_value = "0.0.0.0:8443")]
@@ -81,14 +95,10 @@ impl Prepared {
 pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::new()?))?;
-    let published = Published::default();
-    let state = ImmediateState::load(&args.config, published.clone())?;
+    let metrics = Metrics::new(&registry)?;
+    let (published, state) = state_source(&args, &metrics, &registry, shutdown.clone()).await?;
     let (tls, reloader) = TlsSource::load(&args.tls)?;
-    let webhook = Webhook {
-        published,
-        metrics: Metrics::new(&registry)?,
-        deadline: Duration::from_millis(args.deadline_ms),
-    };
+    let webhook = Webhook { published, metrics, deadline: Duration::from_millis(args.deadline_ms) };
     let listener = bind(args.listen, "--listen").await?;
     let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
     let (https, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
@@ -98,7 +108,7 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
         drain_delay: Duration::from_millis(args.drain_delay_ms),
         ..ServerLimits::default()
     };
-    // Without a state no pod is changed, but a webhook that has started has one.
+    // A webhook without a state is ready as well: it changes no pod, and a rollout must not wait for the controller.
     let admin_routes = admin::routes(Arc::new(|| Ok(())), registry, shutdown.clone());
     let admin_server = Server::new(admin_listener, None, ServerLimits { headers: ADMIN_HEADERS, ..limits });
     let mut tasks = Tasks::new(shutdown.clone());
@@ -108,8 +118,36 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     );
     tasks.add("admin server", admin_server.serve(admin_routes, shutdown.clone()));
     tasks.add("certificate reload", reloader.run(shutdown.clone()));
-    tasks.add("configuration reload", state.run(shutdown));
+    tasks.add("published state", state);
     Ok(Prepared { https, admin, tasks })
+}
+
+/// A task that keeps the published state up to date.
+type StateTask = BoxFuture<'static, anyhow::Result<()>>;
+
+/// The published state, and the task that follows it where the flags say.
+async fn state_source(
+    args: &Args,
+    metrics: &Metrics,
+    registry: &Registry,
+    shutdown: Shutdown,
+) -> anyhow::Result<(Published, StateTask)> {
+    match (&args.config, &args.published_state, &args.namespace) {
+        (Some(config), None, _) => {
+            let published = Published::default();
+            let state = ImmediateState::load(config, published.clone())?;
+            Ok((published, state.run(shutdown).boxed()))
+        }
+        (None, Some(name), Some(namespace)) => {
+            let published = Published::watched();
+            let help = "How long ago the published state was last read from the API server, in seconds";
+            registry.register(published.age().metric("headstart_state_age_seconds", help)?)?;
+            let client = cluster::connect().await?;
+            let state = WatchedState::new(published.clone(), metrics.clone());
+            Ok((published, state.run(client, namespace.clone(), name.clone(), shutdown).boxed()))
+        }
+        _ => anyhow::bail!("give either --config, or --published-state and --namespace"),
+    }
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

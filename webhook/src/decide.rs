@@ -20,8 +20,8 @@ pub struct Context<'a> {
     pub namespace: &'a str,
     /// How the tree may get into the pod, most wanted first.
     pub kinds: &'a [MountKind],
-    /// What is offered; `None` while nothing was read.
-    pub state: Option<&'a PublishedState>,
+    /// What is offered, or why that is not known.
+    pub state: Result<&'a PublishedState, Reason>,
     /// A version to assume for every image, and for workflow pods that name none; for explanations only.
     pub assumed: Option<&'a PublishedVersion>,
 }
@@ -61,7 +61,7 @@ fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
         return Err(Refusal::general(Reason::Unreadable));
     }
     let shape = shape_of(pod)?;
-    let state = context.state.ok_or(Refusal::new(shape, Reason::StateUnknown))?;
+    let state = context.state.map_err(|reason| Refusal::new(shape, reason))?;
     let mut plan = match volume::carried(pod, state) {
         Some(carried) => complete::plan(pod, shape, carried),
         None => {

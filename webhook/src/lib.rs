@@ -1,7 +1,7 @@
 //! The admission webhook: an AdmissionReview in, a minimal JSON Patch out, never a denial.
 //!
 //! [`decide::decide`] is the pure heart: pod and published state in, decision out. Around it lie the envelope
-//! ([`review`]), the server ([`server`]) and the source of the published state ([`published`]).
+//! ([`review`]), the server ([`server`]) and the sources of the published state ([`published`], [`watched`]).
 
 pub mod args;
 pub mod decide;
@@ -16,3 +16,4 @@ pub mod review;
 mod rules;
 pub mod server;
 mod volume;
+pub mod watched;

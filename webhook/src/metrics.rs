@@ -1,7 +1,7 @@
 //! What operators see of the webhook; registered at construction, passed down, never global.
 
 use axum::http::StatusCode;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::decide::Decision;
 
@@ -12,6 +12,7 @@ pub struct Metrics {
     duration: Histogram,
     unreadable: IntCounter,
     answers: IntCounterVec,
+    generation: IntGauge,
 }
 
 impl Metrics {
@@ -43,11 +44,14 @@ impl Metrics {
             ),
             &["status"],
         )?;
+        let generation =
+            IntGauge::new("headstart_state_generation", "Generation of the published state in force")?;
+        registry.register(Box::new(generation.clone()))?;
         registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(unreadable.clone()))?;
         registry.register(Box::new(answers.clone()))?;
-        Ok(Self { decisions, duration, unreadable, answers })
+        Ok(Self { decisions, duration, unreadable, answers, generation })
     }
 
     /// Counts one decision that took `seconds`.
@@ -56,6 +60,11 @@ impl Metrics {
         let outcome = if decision.patch.is_empty() { "unchanged" } else { "rewritten" };
         self.decisions.with_label_values(&[rule, outcome, decision.reason.code()]).inc();
         self.duration.observe(seconds);
+    }
+
+    /// A published state came into force.
+    pub(crate) fn took_state(&self, generation: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
     /// Counts one answer.

@@ -1,4 +1,4 @@
-//! Where the webhook gets its published state from: in immediate mode, from the configuration file.
+//! The newest published state and how old it is; in immediate mode it comes from the configuration file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,25 +8,62 @@ use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
 use headstart_externals::config::Config;
 use headstart_externals::state::PublishedState;
+use headstart_runtime::age::Age;
 use headstart_runtime::poll;
 use headstart_runtime::shutdown::Shutdown;
+
+use crate::reason::Reason;
 
 /// How often the file is compared.
 const POLL: Duration = Duration::from_secs(5);
 
+/// How long a watched state may be used without being read again. By then the cluster may have moved on.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
 /// The newest published state, for readers that must never wait.
 #[derive(Clone, Default)]
-pub struct Published(Arc<ArcSwapOption<PublishedState>>);
+pub struct Published {
+    state: Arc<ArcSwapOption<PublishedState>>,
+    read: Age,
+    stale_after: Option<Duration>,
+}
 
 impl Published {
-    /// The newest state; `None` while nothing was read.
-    pub fn get(&self) -> Option<Arc<PublishedState>> {
-        self.0.load_full()
+    /// For a state that has to be read from the API server again and again; [`Published::default`] is never stale.
+    pub fn watched() -> Self {
+        Self { stale_after: Some(STALE_AFTER), ..Self::default() }
     }
 
-    /// Takes over a state.
+    /// The newest state, or why no pod may be changed by it. How long ago it was published does not matter.
+    pub fn get(&self) -> Result<Arc<PublishedState>, Reason> {
+        // The age first: it is renewed after the state was stored, so it is never younger than the state.
+        let age = self.read.get();
+        let state = self.state.load_full().ok_or(Reason::StateUnknown)?;
+        match (self.stale_after, age) {
+            (Some(limit), Some(age)) if age > limit => Err(Reason::StateStale),
+            _ => Ok(state),
+        }
+    }
+
+    /// Takes over a state that was read now.
     pub fn set(&self, state: PublishedState) {
-        self.0.store(Some(Arc::new(state)));
+        self.state.store(Some(Arc::new(state)));
+        self.read.renew();
+    }
+
+    /// The state was read again and is as it was.
+    pub fn renew(&self) {
+        self.read.renew();
+    }
+
+    /// There is no state any more.
+    pub fn clear(&self) {
+        self.state.store(None);
+    }
+
+    /// How long ago the state was read.
+    pub fn age(&self) -> &Age {
+        &self.read
     }
 }
 

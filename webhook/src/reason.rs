@@ -53,7 +53,8 @@ reasons! {
     NotArc, "not-arc", "the pod has no label of Actions Runner Controller";
     NotAPod, "not-a-pod", "the request does not create a pod";
     Unreadable, "unreadable", "a part of the pod has an unexpected type; the API server will refuse it";
-    StateUnknown, "state-unknown", "no published state has been read yet";
+    StateUnknown, "state-unknown", "there is no published state, or none has been read yet";
+    StateStale, "state-stale", "the published state was last read more than 60 s ago; see the webhook's log";
     KindRefused, "kind-refused", "this kind of volume is not known to work in this namespace; see its policies";
     NoVolumeImage, "no-volume-image", "the version has no externals image; set `volumeImage` in the configuration";
     Windows, "windows", "Windows pods have other paths and no container hooks";

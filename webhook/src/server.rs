@@ -109,8 +109,12 @@ impl Webhook {
             return unchanged(Reason::Unreadable);
         };
         let state = self.published.get();
-        let context =
-            Context { namespace: &request.namespace, kinds, state: state.as_deref(), assumed: None };
+        let context = Context {
+            namespace: &request.namespace,
+            kinds,
+            state: state.as_deref().map_err(|reason| *reason),
+            assumed: None,
+        };
         // A panic would be a bug, and no reason to answer with anything but "unchanged".
         let decided = std::panic::catch_unwind(AssertUnwindSafe(|| decide(&mut pod, context)));
         decided.unwrap_or_else(|_| unchanged(Reason::Internal))

@@ -8,6 +8,7 @@ use std::path::Path;
 use headstart_externals::config::Config;
 use headstart_externals::state::{MountKind, PublishedState};
 use headstart_webhook::decide::{Context, Decision, decide};
+use headstart_webhook::reason::Reason;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ fn state() -> PublishedState {
 fn decide_freely(pod: &mut Value, kind: MountKind) -> Decision {
     let state = state();
     let assumed = state.versions.first();
-    decide(pod, Context { namespace: "n", kinds: &[kind], state: Some(&state), assumed })
+    decide(pod, Context { namespace: "n", kinds: &[kind], state: Ok(&state), assumed })
 }
 
 /// Pointers to all values in a document.
@@ -180,7 +181,7 @@ proptest! {
     #[test]
     fn without_a_state_nothing_is_ever_changed(before in mangled()) {
         let mut after = before.clone();
-        let context = Context { namespace: "n", kinds: &[MountKind::HostPath], state: None, assumed: None };
+        let context = Context { namespace: "n", kinds: &[MountKind::HostPath], state: Err(Reason::StateUnknown), assumed: None };
         prop_assert_eq!(decide(&mut after, context).patch, vec![]);
         prop_assert_eq!(before, after);
     }

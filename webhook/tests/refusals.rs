@@ -30,7 +30,7 @@ fn state() -> PublishedState {
 
 fn reason_with(state: &PublishedState, kind: MountKind, mut pod: Value) -> &'static str {
     let before = pod.clone();
-    let context = Context { namespace: "n", kinds: &[kind], state: Some(state), assumed: None };
+    let context = Context { namespace: "n", kinds: &[kind], state: Ok(state), assumed: None };
     let decision = decide(&mut pod, context);
     assert_eq!(decision.patch.is_empty(), before == pod);
     decision.reason.code()
@@ -231,8 +231,8 @@ fn every_pod_gets_its_reason() {
 fn every_reason_is_shown_by_a_case() {
     let shown: BTreeSet<&str> =
         cases().iter().map(|(reason, _)| *reason).chain(cases_of_state().iter().map(|(r, _)| *r)).collect();
-    // Shown elsewhere: without a state (properties), on the wire (tests/tests/webhook.rs), on a second pass.
-    let elsewhere = ["state-unknown", "not-a-pod", "already-done", "completed", "internal"];
+    // Shown elsewhere: without a state (properties, watched), on the wire (tests/tests/webhook.rs), on a second pass.
+    let elsewhere = ["state-unknown", "state-stale", "not-a-pod", "already-done", "completed", "internal"];
     for reason in Reason::ALL {
         assert!(
             shown.contains(reason.code()) || elsewhere.contains(&reason.code()),
@@ -247,7 +247,7 @@ fn a_pod_of_ours_stays_ours_whatever_becomes_of_its_label() {
         let mut pod = fixture(CURRENT);
         let state = state();
         let context =
-            Context { namespace: "n", kinds: &[MountKind::HostPath], state: Some(&state), assumed: None };
+            Context { namespace: "n", kinds: &[MountKind::HostPath], state: Ok(&state), assumed: None };
         let version = decide(&mut pod, context).version.unwrap();
         let done = pod.clone();
         pod["metadata"]["labels"]["headstart.dev/version"] = change;

@@ -165,12 +165,15 @@ fn agent_args(root: &Path, config: &Path) -> agent::RunArgs {
         node_name: Some("demo".to_owned()),
         admin_listen: LOOPBACK,
         standalone: true,
+        namespace: None,
     }
 }
 
 fn webhook_args(folder: &Path, config: &Path, log: &LogArgs) -> webhook::Args {
     webhook::Args {
-        config: config.to_owned(),
+        config: Some(config.to_owned()),
+        published_state: None,
+        namespace: None,
         listen: LOOPBACK,
         admin_listen: LOOPBACK,
         deadline_ms: 1500,

@@ -104,7 +104,7 @@ fn explain(
 ) -> Explanation {
     let Subject { input, namespace, pod: before } = subject;
     let mut after = before.clone();
-    let context = Context { namespace: &namespace, kinds: &[kind], state: Some(state), assumed };
+    let context = Context { namespace: &namespace, kinds: &[kind], state: Ok(state), assumed };
     let decision = decide(&mut after, context);
     Explanation { input, before, after, decision }
 }

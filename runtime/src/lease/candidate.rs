@@ -134,15 +134,21 @@ impl Candidate {
     /// Reads where necessary, decides, writes where that was decided.
     async fn attempt(&mut self) {
         match self.try_once().await {
-            Ok(()) if self.trouble.is_over() => {
-                tracing::info!(lease = %self.config.name, "the Lease can be used again");
-            }
-            Ok(()) => {}
+            Ok(()) => self.tell_end_of_trouble(),
             Err(error) if error.is_conflict() => tracing::debug!(%error, "another candidate was faster"),
-            Err(error) if self.trouble.is_news(&error) => {
-                tracing::warn!(lease = %self.config.name, %error, "failed to use the Lease; trying again");
-            }
-            Err(error) => tracing::debug!(%error, "failed to use the Lease again"),
+            Err(error) => self.tell_trouble(&error),
+        }
+    }
+
+    fn tell_trouble(&mut self, error: &CallError) {
+        if self.trouble.is_news(error) {
+            tracing::warn!(lease = %self.config.name, %error, "failed to use the Lease; trying again");
+        }
+    }
+
+    fn tell_end_of_trouble(&mut self) {
+        if self.trouble.is_over() {
+            tracing::info!(lease = %self.config.name, "the Lease can be used again");
         }
     }
 
