@@ -19,7 +19,7 @@ use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::plan::{self, Action};
 use crate::progress::{OnStep, Progress};
-use crate::source::Fetcher;
+use crate::source::{self, Fetcher};
 use crate::status::StatusBoard;
 use crate::store::Store;
 
@@ -99,6 +99,9 @@ impl Agent {
         }
         let root = store.root();
         self.board.forget_lost(|version| root.version(version).manifest().exists());
+        for (_, revision) in config.revisions() {
+            self.board.staged(&revision.version, source::look(root, revision));
+        }
         let (due, _) = self.board.due(Instant::now());
         for (name, failures) in due {
             self.attempt(&store, &config, &name, failures).await;
@@ -187,6 +190,12 @@ impl Agent {
             Err(fault) if fault.reason == FaultReason::Cancelled => {
                 tracing::info!(version = %name, "stopped, since the configuration changed");
                 self.board.fail(name, fault, failures, Instant::now());
+            }
+            Err(fault) if fault.reason.awaits_stage() => {
+                let Fault { reason, message, remedy } = &fault;
+                tracing::warn!(version = %name, %reason, message, remedy, "waiting for a stage run on this node");
+                self.metrics.failed(*reason);
+                self.board.wait(name, fault);
             }
             Err(fault) => {
                 let failures = failures + 1;
