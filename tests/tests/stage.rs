@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use headstart_cachesync::progress::Step;
@@ -22,6 +22,9 @@ use headstart_tests::wait::until;
 use serde_json::{Value, json};
 
 const IMAGE: &str = "example.com/runner:2.304.0";
+
+/// Breaks something at a path.
+type Spoiler = fn(&Path);
 
 /// A node, and a runner's home with its externals as the stage sees them inside the image.
 struct Site {
@@ -188,7 +191,7 @@ async fn an_unnamed_entry_is_refused_and_reported_with_its_reason() {
 
 #[test]
 fn the_gate_is_that_of_a_directory() {
-    let spoilers: [(fn(&Path), FaultReason); 5] = [
+    let spoilers: [(Spoiler, FaultReason); 5] = [
         (|home| symlink("/etc/passwd", home.join("node16/bin/out")).unwrap(), FaultReason::LinkEscape),
         (|home| fs::remove_file(home.join("node16/bin/node")).unwrap(), FaultReason::MissingFile),
         (|home| fs::remove_dir_all(home).unwrap(), FaultReason::SourceUnavailable),
@@ -296,25 +299,16 @@ fn a_second_run_changes_nothing() {
 
 #[tokio::test]
 async fn a_template_of_the_images_own_is_found_and_reported() {
-    let by_env = |site: &Site| {
-        let mut command = site.stage(IMAGE);
-        command.env("ACTIONS_RUNNER_CONTAINER_HOOK_TEMPLATE", "/home/runner/template.yaml");
-        command
-    };
-    let by_file = |site: &Site| {
-        let text = "LANG=C.UTF-8\nACTIONS_RUNNER_CONTAINER_HOOK_TEMPLATE=/home/runner/template.yaml\n";
-        fs::write(site.node.path("home/.env"), text).unwrap();
-        site.stage(IMAGE)
-    };
-    let by_neither = |site: &Site| {
-        fs::write(site.node.path("home/.env"), "LANG=C.UTF-8\n").unwrap();
-        site.stage(IMAGE)
-    };
-    let cases: [(&dyn Fn(&Site) -> Command, &str); 3] =
-        [(&by_env, "present"), (&by_file, "present"), (&by_neither, "none")];
-    for (command, expected) in cases {
+    let variable = "ACTIONS_RUNNER_CONTAINER_HOOK_TEMPLATE";
+    let line = format!("LANG=C.UTF-8\n{variable}=/home/runner/template.yaml\n");
+    for (environment, file, expected) in [
+        ("/home/runner/template.yaml", "LANG=C.UTF-8\n", "present"),
+        ("", line.as_str(), "present"),
+        ("", "LANG=C.UTF-8\n", "none"),
+    ] {
         let site = Site::new();
-        assert!(command(&site).output().unwrap().status.success());
+        fs::write(site.node.path("home/.env"), file).unwrap();
+        assert!(site.stage(IMAGE).env(variable, environment).status().unwrap().success());
         let agent = site.node.start();
         assert_eq!(agent.ready().await["versions"][0]["ownTemplate"], expected);
         drop(agent);
@@ -335,6 +329,11 @@ async fn a_damaged_version_is_repaired_from_the_copy() {
     agent.ready().await;
     assert!(agent.log().iter().any(|line| line["message"] == "repaired"), "{:#?}", agent.log());
     assert_eq!(fs::read(damaged).unwrap(), tree::STAND_IN);
+    drop(agent);
+    fs::remove_dir_all(site.node.root().join("staged")).unwrap();
+    let agent = site.node.start();
+    agent.ready().await;
+    assert!(agent.log().iter().any(|line| line["message"] == "found ready"), "a sound version needs no copy");
 }
 
 #[tokio::test]
@@ -356,7 +355,7 @@ async fn a_damaged_version_without_a_copy_is_repaired_once_there_is_one() {
 
 #[tokio::test]
 async fn a_damaged_copy_is_refused_and_staged_anew() {
-    let spoilers: [fn(PathBuf); 4] = [
+    let spoilers: [Spoiler; 4] = [
         |tree| fs::write(tree.join("node16/bin/node"), "#!/bin/sh\necho v6.6.6\n").unwrap(),
         |tree| fs::remove_file(tree.join("node16/LICENSE")).unwrap(),
         |tree| fs::set_permissions(tree.join("node16/bin/node"), fs::Permissions::from_mode(0o644)).unwrap(),
@@ -365,7 +364,7 @@ async fn a_damaged_copy_is_refused_and_staged_anew() {
     for spoil in spoilers {
         let site = Site::new();
         site.staged();
-        spoil(site.dir().tree());
+        spoil(&site.dir().tree());
         let agent = site.node.start();
         assert_eq!(agent.failed().await, "CheckFailed");
         assert_eq!(site.node.list("versions"), [""; 0]);
