@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often the certificates are looked at, by the wall clock.
-const CERTIFICATES: Duration = Duration::from_secs(30);
+const CERTIFICATES: Duration = Duration::from_secs(10);
 
 /// Changes come in bursts; this long is waited for the next one.
 const BURST: Duration = Duration::from_millis(50);

@@ -33,3 +33,9 @@ pub fn webhooks_at(control_plane: &ControlPlane, url: &str, authority: &str) -> 
     }
     configuration
 }
+
+/// Installs everything, as an administrator would.
+pub fn apply(control_plane: &ControlPlane) {
+    let folder = repository().join("deploy").display().to_string();
+    control_plane.kubectl(&["apply", "-k", &folder]).unwrap();
+}

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod bed;
 pub mod deploy;
 pub mod fixtures;
+pub mod identity;
 pub mod process;
 pub mod programs;
 pub mod server;

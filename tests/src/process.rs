@@ -25,7 +25,7 @@ impl Process {
     /// As [`Process::start`], with these variables.
     pub fn start_with<A: AsRef<OsStr>>(name: &str, arguments: &[A], variables: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new(program(name));
-        command.args(arguments).args(["--log", "debug", "--log-format", "json"]);
+        command.args(arguments).args(["--log", "info,headstart_webhook=debug", "--log-format", "json"]);
         command.envs(variables.iter().copied()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));

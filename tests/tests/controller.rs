@@ -1,0 +1,279 @@
+//! The controller as it is shipped, with the rights that the manifests give it, against a real API server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+
+use headstart_externals::names::{NAMESPACE_LABEL, NODE_CONDITION, REPORT_ANNOTATION, STATE_KEY};
+use headstart_externals::state::{MountKind, Phase, PublishedState};
+use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
+use headstart_tests::identity::kubeconfig;
+use headstart_tests::process::Process;
+use headstart_tests::wait::until;
+use headstart_tests::{deploy, tree};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const OURS: &str = "headstart-system";
+
+/// A cluster with the shipped manifests, whose programs run here instead of in pods.
+struct Installed {
+    control_plane: ControlPlane,
+    folder: TempDir,
+    config: PathBuf,
+}
+
+impl Installed {
+    async fn new() -> Self {
+        let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
+        deploy::apply(&control_plane);
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yaml");
+        std::fs::write(&config, tree::node16_config("{directory: {path: /srv/externals}}")).unwrap();
+        Self { control_plane, folder, config }
+    }
+
+    /// A replica of the controller, with the token of its ServiceAccount.
+    fn controller(&self, identity: &str) -> Process {
+        let kubeconfig = kubeconfig(&self.control_plane, "headstart-controller", None, self.folder.path());
+        let config = format!("--config={}", self.config.display());
+        let identity = format!("--identity={identity}");
+        let arguments = [&config, &identity, "--namespace=headstart-system", "--admin-listen=127.0.0.1:0"];
+        Process::start_with("headstart-controller", &arguments, &[("KUBECONFIG", kubeconfig.as_os_str())])
+    }
+
+    fn get(&self, words: &[&str]) -> Option<Value> {
+        let words = [&["get", "--output=json"], words].concat();
+        self.control_plane.kubectl(&words).ok().map(|text| serde_json::from_str(&text).unwrap())
+    }
+
+    fn state(&self) -> Option<PublishedState> {
+        let found = self.get(&["configmap", "headstart-state", "--namespace", OURS])?;
+        Some(PublishedState::parse(found["data"][STATE_KEY].as_str()?).unwrap())
+    }
+
+    /// The only version of the configuration.
+    fn version(&self) -> String {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let config = headstart_externals::config::Config::parse(&text).unwrap();
+        config.revisions().next().unwrap().1.version.to_string()
+    }
+
+    /// A node whose kubelet says that it is ready.
+    fn add_node(&self, name: &str) {
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
+        self.control_plane.apply(&node.to_string()).unwrap();
+        let ready =
+            json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } }).to_string();
+        self.control_plane
+            .kubectl(&["patch", "node", name, "--subresource=status", "--patch", &ready])
+            .unwrap();
+    }
+
+    /// What an agent on that node would report.
+    fn report(&self, node: &str, state: &str, reason: Option<&str>) {
+        let mut version = json!({ "name": self.version(), "state": state, "wanted": true });
+        if let Some(reason) = reason {
+            version["reason"] = reason.into();
+        }
+        let report = json!({
+            "apiVersion": "headstart.dev/v1", "kind": "NodeReport", "node": node, "arch": "amd64",
+            "agent": "0.1.0", "versionCount": 1, "versions": [version],
+        });
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {
+                "name": node, "namespace": OURS, "labels": { "headstart.dev/report": "node" },
+                "annotations": { REPORT_ANNOTATION: report.to_string() },
+            },
+        });
+        self.control_plane.apply(&lease.to_string()).unwrap();
+    }
+
+    /// Status and reason of the node's condition.
+    fn condition(&self, node: &str) -> Option<(String, String)> {
+        let node = self.get(&["node", node])?;
+        let conditions = node["status"]["conditions"].as_array()?.clone();
+        let found = conditions.iter().find(|condition| condition["type"] == NODE_CONDITION)?;
+        Some((found["status"].as_str()?.to_owned(), found["reason"].as_str()?.to_owned()))
+    }
+
+    async fn becomes(&self, node: &str, status: &str, reason: &str) {
+        let expected = Some((status.to_owned(), reason.to_owned()));
+        until(&format!("{node} is {status}, {reason}"), || async {
+            (self.condition(node) == expected).then_some(())
+        })
+        .await;
+    }
+
+    async fn published(&self, what: &str, is_so: impl Fn(&PublishedState) -> bool) -> PublishedState {
+        until(what, || async { self.state().filter(|state| is_so(state)) }).await
+    }
+}
+
+#[tokio::test]
+async fn a_report_leads_to_an_offered_version_and_to_conditions_of_nodes() {
+    let cluster = Installed::new().await;
+    let _controller = cluster.controller("one");
+    cluster.add_node("a");
+    cluster.add_node("b");
+    cluster.becomes("a", "Unknown", "NoReport").await;
+    cluster.report("a", "ready", None);
+    cluster.report("b", "installing", None);
+    cluster.becomes("a", "True", "CacheReady").await;
+    cluster.becomes("b", "False", "Installing").await;
+    assert!(cluster.state().unwrap().versions.is_empty(), "not offered while a node lacks it");
+    cluster.report("b", "ready", None);
+    let state = cluster.published("the version is offered", |state| !state.versions.is_empty()).await;
+    assert_eq!(state.versions[0].name.as_str(), cluster.version());
+    assert_eq!(state.versions[0].phase, Phase::Offered);
+    // A node that gives it up is marked, so that pods keep away; the version stays offered for the others.
+    cluster.report("b", "failed", Some("NoExec"));
+    cluster.becomes("b", "False", "NoExec").await;
+    let labels = cluster.get(&["node", "b"]).unwrap()["metadata"]["labels"].clone();
+    assert_eq!(labels["headstart.dev/cache"], "unserviceable");
+    assert_eq!(cluster.state().unwrap().versions[0].phase, Phase::Offered);
+    cluster.report("b", "ready", None);
+    cluster.becomes("b", "True", "CacheReady").await;
+    let labels = cluster.get(&["node", "b"]).unwrap()["metadata"]["labels"].clone();
+    assert!(labels["headstart.dev/cache"].is_null(), "{labels}");
+}
+
+#[tokio::test]
+async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
+    let cluster = Installed::new().await;
+    let controller = cluster.controller("one");
+    cluster.add_node("a");
+    cluster.report("a", "ready", None);
+    let control_plane = &cluster.control_plane;
+    let label = |value: &str| format!("{NAMESPACE_LABEL}={value}");
+    let open = TestNamespace::labelled(control_plane, "open", &[&label("hostpath")]).unwrap();
+    let enforced = "pod-security.kubernetes.io/enforce=baseline";
+    let strict = TestNamespace::labelled(control_plane, "strict", &[&label("auto"), enforced]).unwrap();
+    let other = TestNamespace::create(control_plane, "other").unwrap();
+    let state =
+        cluster.published("open is allowed", |state| state.allows(open.name(), MountKind::HostPath)).await;
+    assert!(!state.allows(strict.name(), MountKind::HostPath), "Pod Security forbids it");
+    assert!(!state.allows(other.name(), MountKind::HostPath), "nobody asked for it");
+    let refused = controller.says("pods would be refused with this volume kind; they stay unchanged").await;
+    assert_eq!(refused["namespace"], strict.name());
+    assert!(refused["why"].as_str().unwrap().contains("hostPath volumes"), "{refused}");
+
+    control_plane.kubectl(&["label", "namespace", open.name(), enforced]).unwrap();
+    cluster
+        .published("open has turned strict", |state| !state.allows(open.name(), MountKind::HostPath))
+        .await;
+    control_plane
+        .kubectl(&["label", "namespace", strict.name(), "pod-security.kubernetes.io/enforce-"])
+        .unwrap();
+    cluster.published("strict was opened", |state| state.allows(strict.name(), MountKind::HostPath)).await;
+    let unlabel = format!("{NAMESPACE_LABEL}-");
+    control_plane.kubectl(&["label", "namespace", strict.name(), &unlabel]).unwrap();
+    cluster
+        .published("nobody asks any more", |state| !state.allows(strict.name(), MountKind::HostPath))
+        .await;
+    let pods = cluster.get(&["pods", "--all-namespaces"]).unwrap();
+    let left = pods["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|pod| pod["metadata"]["name"].as_str().unwrap().starts_with("headstart-probe"));
+    assert_eq!(left.count(), 0, "a dry run leaves nothing");
+}
+
+#[tokio::test]
+async fn certificates_are_issued_trusted_and_mended() {
+    let cluster = Installed::new().await;
+    let _controller = cluster.controller("one");
+    let bundles = || {
+        let found = cluster.get(&["mutatingwebhookconfiguration", "headstart"])?;
+        let webhooks = found["webhooks"].as_array()?.clone();
+        let bundle = |webhook: &Value| webhook["clientConfig"]["caBundle"].as_str().map(str::to_owned);
+        webhooks.iter().map(bundle).collect::<Option<Vec<_>>>()
+    };
+    let secret = || cluster.get(&["secret", "headstart-webhook-tls", "--namespace", OURS]);
+    let leaf = until("the leaf", || async { secret() }).await;
+    assert_eq!(leaf["type"], "kubernetes.io/tls");
+    let published = bundles().unwrap();
+    assert_eq!(published.len(), 4);
+    assert!(published.iter().all(|bundle| *bundle == published[0]));
+    assert_eq!(
+        published[0],
+        leaf["data"]["ca.crt"].as_str().unwrap(),
+        "what signed the leaf is what is trusted"
+    );
+    headstart_tests::identity::verify_chain(&leaf["data"], "headstart-webhook.headstart-system.svc");
+
+    // Whoever takes something away gets it back.
+    let control_plane = &cluster.control_plane;
+    control_plane.kubectl(&["delete", "secret", "headstart-webhook-tls", "--namespace", OURS]).unwrap();
+    let again = until("a new leaf", || async { secret() }).await;
+    assert_ne!(again["data"]["tls.crt"], leaf["data"]["tls.crt"]);
+    control_plane.kubectl(&["delete", "secret", "headstart-ca", "--namespace", OURS]).unwrap();
+    until("a new CA, trusted", || async { bundles().filter(|bundles| bundles[0] != published[0]) }).await;
+    let last = until("a leaf of the new CA", || async {
+        secret().filter(|leaf| bundles().is_some_and(|bundles| leaf["data"]["ca.crt"] == *bundles[0]))
+    })
+    .await;
+    headstart_tests::identity::verify_chain(&last["data"], "headstart-webhook.headstart-system.svc");
+}
+
+#[tokio::test]
+async fn another_replica_takes_over_when_the_leader_dies() {
+    let cluster = Installed::new().await;
+    let mut first = cluster.controller("first");
+    let holder = || {
+        let lease = cluster.get(&["lease", "headstart-controller", "--namespace", OURS])?;
+        lease["spec"]["holderIdentity"].as_str().map(str::to_owned)
+    };
+    until("the first leads", || async { holder().filter(|name| name == "first") }).await;
+    let _second = cluster.controller("second");
+    first.kill();
+    until("the second leads", || async { holder().filter(|name| name == "second") }).await;
+    cluster.add_node("a");
+    cluster.report("a", "ready", None);
+    cluster.published("the second works", |state| !state.versions.is_empty()).await;
+}
+
+#[tokio::test]
+async fn tokens_can_do_nothing_but_their_duty() {
+    let cluster = Installed::new().await;
+    let control_plane = &cluster.control_plane;
+    cluster.add_node("a");
+    cluster.add_node("b");
+    let agent = kubeconfig(control_plane, "headstart-cachesync", Some("a"), cluster.folder.path());
+    let as_agent = |words: &[&str]| {
+        let file = agent.display().to_string();
+        control_plane.kubectl(&[words, &["--kubeconfig", &file]].concat())
+    };
+    let create = |node: &str| {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": node, "namespace": OURS, "labels": { "headstart.dev/report": "node" } },
+        });
+        let file = cluster.folder.path().join(format!("{node}.json"));
+        std::fs::write(&file, lease.to_string()).unwrap();
+        as_agent(&["create", "--filename", &file.display().to_string()])
+    };
+    create("a").unwrap();
+    let refused = create("b").unwrap_err().to_string();
+    assert!(refused.contains("an agent may write the Lease of its own node only"), "{refused}");
+    let refused = create("headstart-controller").unwrap_err().to_string();
+    assert!(refused.contains("own node only"), "{refused}");
+    for forbidden in [
+        &["get", "secrets", "--namespace", OURS][..],
+        &["get", "pods", "--namespace", OURS],
+        &["delete", "lease", "a", "--namespace", OURS],
+        &["get", "nodes"],
+        &["create", "configmap", "x", "--namespace", OURS],
+    ] {
+        let refused = as_agent(forbidden).unwrap_err().to_string();
+        assert!(refused.contains("Forbidden") || refused.contains("forbidden"), "{forbidden:?}: {refused}");
+    }
+    let probe = kubeconfig(control_plane, "headstart-probe", None, cluster.folder.path());
+    let pod = ["run", "x", "--image=x", "--kubeconfig", &probe.display().to_string()].map(str::to_owned);
+    let words: Vec<&str> = pod.iter().map(String::as_str).collect();
+    let refused = control_plane.kubectl(&words).unwrap_err().to_string();
+    assert!(refused.contains("as a dry run only"), "{refused}");
+    control_plane.kubectl(&[&words[..], &["--dry-run=server"]].concat()).unwrap();
+}
