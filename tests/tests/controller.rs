@@ -118,10 +118,10 @@ async fn a_report_leads_to_an_offered_version_and_to_conditions_of_nodes() {
     cluster.add_node("a");
     cluster.add_node("b");
     cluster.becomes("a", "Unknown", "NoReport").await;
-    cluster.report("a", "ready", None);
     cluster.report("b", "installing", None);
-    cluster.becomes("a", "True", "CacheReady").await;
     cluster.becomes("b", "False", "Installing").await;
+    cluster.report("a", "ready", None);
+    cluster.becomes("a", "True", "CacheReady").await;
     assert!(cluster.state().unwrap().versions.is_empty(), "not offered while a node lacks it");
     cluster.report("b", "ready", None);
     let state = cluster.published("the version is offered", |state| !state.versions.is_empty()).await;
@@ -246,19 +246,22 @@ async fn tokens_can_do_nothing_but_their_duty() {
         let file = agent.display().to_string();
         control_plane.kubectl(&[words, &["--kubeconfig", &file]].concat())
     };
-    let create = |node: &str| {
+    let create = |node: &str, more: &str| {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": { "name": node, "namespace": OURS, "labels": { "headstart.dev/report": "node" } },
         });
         let file = cluster.folder.path().join(format!("{node}.json"));
         std::fs::write(&file, lease.to_string()).unwrap();
-        as_agent(&["create", "--filename", &file.display().to_string()])
+        as_agent(&["create", more, "--filename", &file.display().to_string()])
     };
-    create("a").unwrap();
-    let refused = create("b").unwrap_err().to_string();
-    assert!(refused.contains("an agent may write the Lease of its own node only"), "{refused}");
-    let refused = create("headstart-controller").unwrap_err().to_string();
+    // API servers take over a new policy a moment later.
+    let refused = until("the policy is in force", || async { create("b", "--dry-run=server").err() }).await;
+    assert!(refused.to_string().contains("an agent may write the Lease of its own node only"), "{refused}");
+    create("a", "--dry-run=none").unwrap();
+    let refused = create("b", "--dry-run=none").unwrap_err().to_string();
+    assert!(refused.contains("own node only"), "{refused}");
+    let refused = create("headstart-controller", "--dry-run=none").unwrap_err().to_string();
     assert!(refused.contains("own node only"), "{refused}");
     for forbidden in [
         &["get", "secrets", "--namespace", OURS][..],

@@ -38,26 +38,15 @@ impl Prober {
     }
 
     async fn try_pair(&mut self, state: &PublishedState, candidate: &Candidate, tried: &Tried) {
-        let Candidate { namespace, kind, .. } = candidate;
         let outcome = self.attempt(state, candidate).await;
-        self.metrics.probed(*kind, &outcome);
-        let works = match &outcome {
-            Outcome::Works => true,
-            Outcome::Refused(_) | Outcome::Impossible => false,
+        self.metrics.probed(candidate.kind, &outcome);
+        let is_news = match outcome.verdict() {
+            Some(works) => self.verdicts.keep(candidate, works, tried.clone(), Instant::now()),
             // The last verdict stays, and it is tried again soon.
-            Outcome::Failed(error) => {
-                tracing::warn!(namespace, %kind, error, "a dry run failed; nothing is concluded from it");
-                return;
-            }
+            None => true,
         };
-        if self.verdicts.keep(candidate, works, tried.clone(), Instant::now()) {
-            match outcome {
-                Outcome::Refused(why) => {
-                    tracing::warn!(namespace, %kind, why, "pods would be refused with this volume kind; they stay unchanged");
-                }
-                Outcome::Impossible => tracing::info!(namespace, %kind, "no version has a volumeImage"),
-                _ => tracing::info!(namespace, %kind, "this volume kind works here"),
-            }
+        if is_news {
+            outcome.tell(candidate);
         }
     }
 
@@ -100,4 +89,29 @@ pub enum Outcome {
     Impossible,
     /// The API server could not be asked.
     Failed(String),
+}
+
+impl Outcome {
+    /// Whether the pair works; `None` where nothing can be concluded.
+    fn verdict(&self) -> Option<bool> {
+        match self {
+            Self::Works => Some(true),
+            Self::Refused(_) | Self::Impossible => Some(false),
+            Self::Failed(_) => None,
+        }
+    }
+
+    fn tell(&self, candidate: &Candidate) {
+        let Candidate { namespace, kind, .. } = candidate;
+        let say = |what: &str| tracing::info!(namespace, %kind, "{what}");
+        let warn = |why: &str, what: &str| tracing::warn!(namespace, %kind, why, "{what}");
+        match self {
+            Self::Works => say("this volume kind works here"),
+            Self::Impossible => say("no version has a volumeImage"),
+            Self::Refused(why) => {
+                warn(why, "pods would be refused with this volume kind; they stay unchanged");
+            }
+            Self::Failed(why) => warn(why, "a dry run failed; nothing is concluded from it"),
+        }
+    }
 }
