@@ -18,10 +18,12 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use crate::api;
+use crate::copy_program::CopyProgramArgs;
 use crate::install::CanaryRoot;
 use crate::metrics::Metrics;
 use crate::progress::OnStep;
 use crate::source::Fetcher;
+use crate::stage::StageArgs;
 use crate::status::StatusBoard;
 use crate::sync::{Agent, Options};
 
@@ -43,6 +45,12 @@ pub struct Args {
 pub enum Command {
     /// Keep the configured versions below a root folder
     Run(RunArgs),
+    /// Copy the externals of the runner image that this runs in to the node, for the agent; then end
+    Stage(StageArgs),
+    /// Copy this program into a folder
+    CopyProgram(CopyProgramArgs),
+    /// Do nothing until a signal comes
+    Idle,
 }
 
 /// Flags of `run`.
@@ -92,7 +100,7 @@ impl Prepared {
 pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow::Result<Prepared> {
     let RunArgs { root, config, canary_root, node_name, admin_listen, standalone: _ } = args;
     let arch = Arch::host().context("this architecture is not supported; use amd64 or arm64")?;
-    let root = root.unwrap_or(PathBuf::from(check_config(&config)?.host_root));
+    let root = root.unwrap_or(PathBuf::from(read_config(&config)?.host_root));
     // The canary runs in another folder, so paths must not depend on this one.
     let root = std::path::absolute(&root).with_context(|| format!("{} is not a path", root.display()))?;
     let canary_root =
@@ -125,7 +133,7 @@ pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyh
 }
 
 /// A bad configuration at start is an error; one that turns bad later is only reported.
-fn check_config(path: &Path) -> anyhow::Result<Config> {
+pub(crate) fn read_config(path: &Path) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("failed to read the configuration {} (--config)", path.display()))?;
     Config::parse(&text).with_context(|| format!("bad configuration {}", path.display()))

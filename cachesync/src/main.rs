@@ -1,10 +1,12 @@
-//! `headstart-cachesync`: parse the flags, run.
+//! `headstart-cachesync`: parse the flags, run what they ask for.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use headstart_cachesync::args::{Args, Command, prepare};
+use headstart_cachesync::{copy_program, stage};
+use headstart_runtime::program;
 
 /// musl's own allocator is several times slower.
 #[global_allocator]
@@ -14,8 +16,19 @@ fn main() -> ExitCode {
     let Args { command, log } = Args::parse();
     log.init();
     match command {
-        Command::Run(args) => headstart_runtime::program::run(async |shutdown| {
-            prepare(args, Arc::new(|_| {}), shutdown).await?.run().await
+        Command::Run(args) => {
+            program::run(async |shutdown| prepare(args, Arc::new(|_| {}), shutdown).await?.run().await)
+        }
+        Command::Stage(args) => {
+            program::run(async |shutdown| stage::run(args, Arc::new(|_| {}), shutdown).await)
+        }
+        Command::CopyProgram(args) => {
+            copy_program::run(&args).map_or_else(|error| program::fail(&error), |()| ExitCode::SUCCESS)
+        }
+        Command::Idle => program::run(async |shutdown| {
+            tracing::info!("idle until a signal comes");
+            shutdown.begun().await;
+            Ok(())
         }),
     }
 }

@@ -5,15 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use headstart_externals::arch::Arch;
+use headstart_externals::fault::FaultReason;
 use headstart_externals::manifest::Manifest;
 use headstart_externals::names::API_VERSION;
 use headstart_externals::report::{NodeReport, VersionReport, VersionState};
+use headstart_externals::staged::TemplateFinding;
 use headstart_externals::version::VersionName;
 use serde::Serialize;
 
 use crate::fault::Fault;
 use crate::install::Installed;
 use crate::progress::{Progress, Snapshot};
+use crate::source::Look;
 use crate::tree::canary::Canary;
 
 /// Hex digits of a tree's digest in a report: enough to compare nodes.
@@ -75,6 +78,8 @@ pub struct VersionStatus {
     pub retry_in_seconds: Option<f64>,
     /// The attempt that is under way.
     pub progress: Option<Snapshot>,
+    /// Whether the stage found a hook template of the image's own; absent where no stage looked.
+    pub own_template: Option<TemplateFinding>,
 }
 
 /// The agent's state, shared between the task that changes it and the endpoint that shows it.
@@ -103,6 +108,10 @@ struct Tracked {
     fault: Option<Fault>,
     retry_at: Option<Instant>,
     progress: Option<Progress>,
+    /// What a stage run has left for it.
+    staged: Look,
+    /// Nothing is to be done before a stage run changes that.
+    waiting: bool,
 }
 
 impl StatusBoard {
@@ -181,7 +190,7 @@ impl StatusBoard {
                 .map(|(name, wanted)| {
                     let version = known.remove(&name).unwrap_or_else(|| Tracked::new(name));
                     // What failed may have been mended by the new configuration.
-                    Tracked { wanted, failures: 0, retry_at: None, ..version }
+                    Tracked { wanted, failures: 0, retry_at: None, waiting: false, ..version }
                 })
                 .collect();
             board.configured = true;
@@ -194,6 +203,7 @@ impl StatusBoard {
             version.state = VersionState::Installing;
             version.progress = Some(progress);
             version.retry_at = None;
+            version.waiting = false;
         });
     }
 
@@ -206,6 +216,7 @@ impl StatusBoard {
                 manifest: Some(installed.manifest),
                 nodes: installed.canary,
                 seconds: Some(seconds),
+                staged: version.staged,
                 ..Tracked::new(name.clone())
             };
         });
@@ -220,15 +231,47 @@ impl StatusBoard {
                 fault: Some(fault),
                 failures,
                 retry_at: Some(retry_at),
+                staged: version.staged,
                 ..Tracked::new(name.clone())
             };
+        });
+    }
+
+    /// An attempt found that the stage has to run first.
+    pub fn wait(&self, name: &VersionName, fault: Fault) {
+        let state = match fault.reason {
+            FaultReason::WaitingForStage => VersionState::Pending,
+            _ => VersionState::Failed,
+        };
+        self.update(name, |version| {
+            *version = Tracked {
+                wanted: version.wanted,
+                state,
+                fault: Some(fault),
+                waiting: true,
+                staged: version.staged,
+                ..Tracked::new(name.clone())
+            };
+        });
+    }
+
+    /// What a stage run has left for a version; if that is news and the version is not ready, it is due at once.
+    pub fn staged(&self, name: &VersionName, look: Look) {
+        self.update(name, |version| {
+            if version.staged.record != look.record {
+                version.waiting = false;
+                version.retry_at = None;
+            }
+            version.staged = look;
         });
     }
 
     /// The wanted versions that are due at `now`, with the number of failures so far, and when the next one is.
     pub fn due(&self, now: Instant) -> (Vec<(VersionName, u32)>, Option<Instant>) {
         self.with(|board| {
-            let open = |version: &&Tracked| version.wanted && version.state != VersionState::Ready;
+            let open = |version: &&Tracked| {
+                version.wanted && version.state != VersionState::Ready && !version.waiting
+            };
             let open = board.versions.iter().filter(open);
             let (due, later): (Vec<&Tracked>, Vec<&Tracked>) =
                 open.partition(|version| version.retry_at.is_none_or(|at| at <= now));
@@ -291,6 +334,7 @@ impl Board {
                 .manifest
                 .as_ref()
                 .map(|manifest| manifest.tree_sha256[..REPORTED_DIGITS].to_owned()),
+            own_template: version.staged.own_template,
         });
         NodeReport::new(
             &self.node,
@@ -314,6 +358,8 @@ impl Tracked {
             fault: None,
             retry_at: None,
             progress: None,
+            staged: Look::default(),
+            waiting: false,
         }
     }
 
@@ -332,6 +378,7 @@ impl Tracked {
             fault: self.fault.clone(),
             retry_in_seconds: self.retry_at.map(|at| at.saturating_duration_since(now).as_secs_f64()),
             progress: self.progress.as_ref().map(Progress::snapshot),
+            own_template: self.staged.own_template,
         }
     }
 }

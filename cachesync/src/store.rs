@@ -11,6 +11,7 @@ use headstart_externals::manifest::{MODE_EXECUTABLE, Manifest};
 use headstart_externals::version::VersionName;
 use rustix::fs::{RenameFlags, renameat_with};
 
+use crate::durable::sync_folder;
 use crate::fault::{Fault, IoContext, Outcome};
 use crate::progress::{Progress, Step};
 
@@ -38,8 +39,8 @@ pub struct Staging {
 impl Store {
     /// Makes the root ready and locks it, then removes what a crash left behind in staging and trash.
     pub fn open(root: Root) -> Outcome<Self> {
-        for folder in [root.path().to_owned(), root.versions(), root.staging(), root.trash(), root.replaced()]
-        {
+        let own = [root.versions(), root.staging(), root.trash(), root.replaced(), root.staged()];
+        for folder in std::iter::once(root.path().to_owned()).chain(own) {
             make_folder(&folder)?;
         }
         let lock = lock(&root)?;
@@ -97,11 +98,7 @@ impl Store {
 
     /// A new folder in staging.
     pub fn staging(&self) -> Outcome<Staging> {
-        let path = self.root.staging().join(random_name());
-        fs::create_dir(&path).doing("create", &path)?;
-        let staging = Staging { path };
-        crate::tree::writer::set_folder_mode(&staging.path)?;
-        Ok(staging)
+        Staging::create(&self.root.staging())
     }
 
     /// Publishes a finished build under its name: the one moment from which pods can see it.
@@ -146,6 +143,20 @@ impl Store {
 }
 
 impl Staging {
+    /// A new folder with a random name in `parent`.
+    pub(crate) fn create(parent: &Path) -> Outcome<Self> {
+        let path = parent.join(random_name());
+        fs::create_dir(&path).doing("create", &path)?;
+        let staging = Self { path };
+        crate::tree::writer::set_folder_mode(&staging.path)?;
+        Ok(staging)
+    }
+
+    /// The folder itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The folder, laid out like a version.
     pub fn dir(&self) -> VersionDir {
         VersionDir::new(&self.path)
@@ -188,7 +199,7 @@ fn lock(root: &Root) -> Outcome<File> {
     }
 }
 
-fn not_writable(what: &str, path: &Path, error: &io::Error) -> Fault {
+pub(crate) fn not_writable(what: &str, path: &Path, error: &io::Error) -> Fault {
     let message = format!("failed to {what} {}: {error}", path.display());
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -199,7 +210,7 @@ fn not_writable(what: &str, path: &Path, error: &io::Error) -> Fault {
 }
 
 /// Makes a folder of the root, or judges the one that is there: whoever may write it decides what pods run.
-fn make_folder(folder: &Path) -> Outcome<()> {
+pub(crate) fn make_folder(folder: &Path) -> Outcome<()> {
     if let Err(error) = fs::DirBuilder::new().recursive(true).mode(MODE_EXECUTABLE).create(folder) {
         return Err(not_writable("create", folder, &error));
     }
@@ -219,7 +230,8 @@ fn make_folder(folder: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn sweep(folder: &Path) -> Outcome<()> {
+/// Removes everything in a folder.
+pub(crate) fn sweep(folder: &Path) -> Outcome<()> {
     for entry in fs::read_dir(folder).doing("list", folder)? {
         let path = entry.doing("list", folder)?.path();
         tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
@@ -230,13 +242,9 @@ fn sweep(folder: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Outcome<()> {
+/// Moves a finished build to its name, or exchanges the two.
+pub(crate) fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Outcome<()> {
     renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).doing("move a build to", to)
-}
-
-/// Makes the entries of a folder durable.
-pub fn sync_folder(folder: &Path) -> Outcome<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).doing("sync", folder)
 }
 
 /// Free bytes on the file system of `path`; `None` where that cannot be told.
@@ -245,7 +253,7 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-fn is_absent(error: &io::Error) -> bool {
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 

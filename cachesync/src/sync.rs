@@ -19,7 +19,7 @@ use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::plan::{self, Action};
 use crate::progress::{OnStep, Progress};
-use crate::source::Fetcher;
+use crate::source::{self, Fetcher};
 use crate::status::StatusBoard;
 use crate::store::Store;
 
@@ -89,7 +89,7 @@ impl Agent {
             Err(fault) => {
                 let Fault { reason, message, remedy } = &fault;
                 if self.board.set_root_fault(Some(fault.clone())) {
-                    tracing::warn!(%reason, message, remedy, "the root is not usable");
+                    tracing::warn!(%reason, cause = message, remedy, "the root is not usable");
                 }
                 return POLL;
             }
@@ -99,6 +99,9 @@ impl Agent {
         }
         let root = store.root();
         self.board.forget_lost(|version| root.version(version).manifest().exists());
+        for (_, revision) in config.revisions() {
+            self.board.staged(&revision.version, source::look(root, revision));
+        }
         let (due, _) = self.board.due(Instant::now());
         for (name, failures) in due {
             self.attempt(&store, &config, &name, failures).await;
@@ -184,19 +187,26 @@ impl Agent {
                 self.metrics.succeeded(name, bytes, seconds);
                 self.board.succeed(name, installed, seconds);
             }
-            Err(fault) if fault.reason == FaultReason::Cancelled => {
-                tracing::info!(version = %name, "stopped, since the configuration changed");
-                self.board.fail(name, fault, failures, Instant::now());
-            }
-            Err(fault) => {
-                let failures = failures + 1;
-                let delay = backoff::delay(failures, fastrand::f64());
-                let Fault { reason, message, remedy } = &fault;
-                tracing::warn!(version = %name, %reason, message, remedy, failures, retry_in = ?delay, "install failed");
-                self.metrics.failed(*reason);
-                self.board.fail(name, fault, failures, Instant::now() + delay);
-            }
+            Err(fault) => self.failed(name, fault, failures),
         }
+    }
+
+    /// An attempt failed after so many others: says why, and when it is tried again.
+    fn failed(&self, name: &VersionName, fault: Fault, failures: u32) {
+        let Fault { reason, message, remedy } = &fault;
+        if *reason == FaultReason::Cancelled {
+            tracing::info!(version = %name, "stopped, since the configuration changed");
+            return self.board.fail(name, fault, failures, Instant::now());
+        }
+        self.metrics.failed(*reason);
+        if reason.awaits_stage() {
+            tracing::warn!(version = %name, %reason, cause = message, remedy, "waiting for a stage run on this node");
+            return self.board.wait(name, fault);
+        }
+        let failures = failures + 1;
+        let delay = backoff::delay(failures, fastrand::f64());
+        tracing::warn!(version = %name, %reason, cause = message, remedy, failures, retry_in = ?delay, "install failed");
+        self.board.fail(name, fault, failures, Instant::now() + delay);
     }
 
     /// Installs or verifies, on a blocking thread, with a word in the log every few seconds.

@@ -17,6 +17,10 @@ pub enum FaultReason {
     DiskFull,
     /// The source cannot be reached or is not there.
     SourceUnavailable,
+    /// The stage of the version's runner image has not finished on this node.
+    WaitingForStage,
+    /// What is staged comes from another image than the one that is configured.
+    StageImageMismatch,
     /// The configuration names no source for this node's architecture.
     NoSourceForArch,
     /// The archive does not have the pinned digest.
@@ -66,12 +70,14 @@ pub enum FaultReason {
 
 impl FaultReason {
     /// Every reason that this program gives, for metrics and documentation.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::RootNotWritable,
         Self::RootUnsafe,
         Self::RootLocked,
         Self::DiskFull,
         Self::SourceUnavailable,
+        Self::WaitingForStage,
+        Self::StageImageMismatch,
         Self::NoSourceForArch,
         Self::DigestMismatch,
         Self::ArchiveCorrupt,
@@ -103,6 +109,11 @@ impl FaultReason {
         matches!(self, Self::NoExec | Self::WrongArch | Self::DiskFull | Self::CheckFailed)
     }
 
+    /// Whether only another run of the stage can end it, so that trying again by the clock is of no use.
+    pub const fn awaits_stage(self) -> bool {
+        matches!(self, Self::WaitingForStage | Self::StageImageMismatch)
+    }
+
     /// What the administrator can do about it.
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -113,6 +124,12 @@ impl FaultReason {
             Self::RootLocked => "stop the other agent, or give this one a root of its own",
             Self::DiskFull => "free space on the file system of the root folder",
             Self::SourceUnavailable => "check the source's path or URL and that this node can reach it",
+            Self::WaitingForStage => {
+                "run the stage DaemonSet of this revision on this node; its init container says what holds it up"
+            }
+            Self::StageImageMismatch => {
+                "give the stage DaemonSet and `source.runnerImage.image` the same image, letter by letter"
+            }
             Self::NoSourceForArch => "add a source for this architecture to the profile's revision",
             Self::DigestMismatch => {
                 "check the URL and the sha256 in the configuration against the publisher's"

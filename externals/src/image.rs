@@ -61,6 +61,21 @@ pub fn is_pinned(image: &str) -> bool {
     })
 }
 
+/// What is wrong with `text` as the reference of one image, in words; `None` for a sound one.
+pub fn reference_problem(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        Some("is empty; name an image such as ghcr.io/actions/actions-runner:2.304.0")
+    } else if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Some("holds white space; an image reference has none")
+    } else if glob::is_wild(text) {
+        Some("holds a wildcard; name the one image that the stage runs in")
+    } else if text.contains('@') && !is_pinned(text) {
+        Some("has a digest that is not @sha256:<64 lower-case hex digits>")
+    } else {
+        None
+    }
+}
+
 /// Whether `text` is a sha256 digest in lower-case hex.
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

@@ -15,5 +15,6 @@ pub mod names;
 pub mod relpath;
 pub mod report;
 pub mod selection;
+pub mod staged;
 pub mod state;
 pub mod version;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::arch::Arch;
 use crate::fault::FaultReason;
 use crate::names::API_VERSION;
+use crate::staged::TemplateFinding;
 use crate::version::VersionName;
 
 /// Longest encoded report in bytes: it travels in an annotation and is written by every node.
@@ -55,6 +56,9 @@ pub struct VersionReport {
     /// The first 16 hex digits of the tree's digest, to compare nodes; absent while there is no tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<String>,
+    /// Whether the stage found a hook template of the image's own; absent where no stage looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_template: Option<TemplateFinding>,
 }
 
 /// The life of a version on a node.

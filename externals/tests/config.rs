@@ -131,6 +131,58 @@ fn sources_need_a_digest_or_a_revision_name() {
     Config::parse(&named).unwrap();
 }
 
+/// The sound configuration with a runner image as its source, written as `fields`.
+fn runner_image(fields: &str) -> String {
+    let text = sound();
+    let (head, _) = text.split_once("          archive:").unwrap();
+    format!("{head}          runnerImage: {{{fields}}}\n")
+}
+
+#[test]
+fn a_runner_image_is_a_source_with_the_official_path() {
+    let pinned = format!("image: 'example.com/runner@sha256:{SHA}'");
+    let config = Config::parse(&runner_image(&pinned)).unwrap();
+    let Source::RunnerImage { image, path } = &config.profiles[0].revisions[0].source else { panic!() };
+    assert_eq!((image.as_str(), path.as_str()), (&pinned[8..pinned.len() - 1], "/home/runner/externals"));
+    let named = runner_image("image: 'runner:1', path: /externals/");
+    let named = named.replace("- source:", "- revision: a\n        source:");
+    let config = Config::parse(&named).unwrap();
+    let Source::RunnerImage { image, path } = &config.profiles[0].revisions[0].source else { panic!() };
+    assert_eq!((image.as_str(), path.as_str()), ("runner:1", "/externals"));
+}
+
+#[test]
+fn a_runner_image_must_be_one_image_that_cannot_change_unnoticed() {
+    let pinned = format!("image: 'runner@sha256:{SHA}'");
+    let at = "profiles[0].revisions[0].source.runnerImage";
+    for (fields, below, words) in [
+        ("image: 'runner:1'", ".image", "can change under its name"),
+        ("image: 'runner:*'", ".image", "wildcard"),
+        ("image: ''", ".image", "is empty"),
+        ("image: 'run ner'", ".image", "white space"),
+        ("image: 'runner@sha256:abc'", ".image", "64 lower-case hex"),
+        ("path: /externals", ".image", "is missing"),
+        (&format!("{pinned}, path: externals"), ".path", "absolute path"),
+        (&format!("{pinned}, path: /a/../b"), ".path", "absolute path"),
+        (&format!("{pinned}, tag: x"), ".tag", "unknown field"),
+    ] {
+        let problems = problems_of(&runner_image(fields));
+        assert_eq!(problems.len(), 1, "{fields}: {problems:?}");
+        assert_eq!(problems[0].0, format!("{at}{below}"), "{fields}");
+        assert!(problems[0].1.contains(words), "{fields}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_revision_has_exactly_one_source() {
+    let at = "profiles[0].revisions[0].source";
+    let second = "archive:\n            path: externals";
+    let image = "{image: 'runner:1'}";
+    one_problem(second, &format!("runnerImage: {image}\n          {second}"), at, "more than one");
+    let none = sound().split_once("          archive:").unwrap().0.replace("source:", "source: {}");
+    assert!(problems_of(&none)[0].1.contains("`runnerImage`"));
+}
+
 #[test]
 fn addresses_are_checked() {
     let at = "profiles[0].revisions[0].source.archive.amd64.url";

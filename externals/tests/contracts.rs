@@ -9,6 +9,7 @@ use headstart_externals::config::Config;
 use headstart_externals::fault::FaultReason;
 use headstart_externals::image::ImagePattern;
 use headstart_externals::report::{MAX_BYTES, MAX_VERSIONS, NodeReport, VersionReport, VersionState};
+use headstart_externals::staged::{Findings, SourceRecord, StageOutcome, TemplateFinding};
 use headstart_externals::state::{Allowed, MountKind, Phase, PublishedState};
 use proptest::prelude::*;
 
@@ -22,13 +23,21 @@ fn assert_golden(name: &str, text: &str) {
 }
 
 fn version(name: &str, state: VersionState) -> VersionReport {
-    VersionReport { name: name.parse().unwrap(), state, wanted: true, reason: None, tree: None }
+    VersionReport {
+        name: name.parse().unwrap(),
+        state,
+        wanted: true,
+        reason: None,
+        tree: None,
+        own_template: None,
+    }
 }
 
 #[test]
 fn node_report_v1() {
     let ready = VersionReport {
         tree: Some("0123456789abcdef".into()),
+        own_template: Some(TemplateFinding::Present),
         ..version("node16-0123456789ab", VersionState::Ready)
     };
     let failed = VersionReport {
@@ -51,6 +60,40 @@ fn published_state_v1() {
     let text = serde_json::to_string_pretty(&state).unwrap() + "\n";
     assert_golden("published-state-v1.json", &text);
     assert_eq!(PublishedState::parse(&text).unwrap(), state);
+}
+
+#[test]
+fn staged_source_v1() {
+    let name = "node16-0123456789ab".parse().unwrap();
+    let findings = Findings { own_template: TemplateFinding::None };
+    let staged = StageOutcome::Staged { tree_sha256: "ab".repeat(32), findings };
+    let message = "the source has node20, which the profile neither keeps nor omits".to_owned();
+    let refused = StageOutcome::Refused { reason: FaultReason::UnnamedEntry, message };
+    for (file, outcome) in [("staged-source-v1.json", staged), ("staged-source-refused-v1.json", refused)] {
+        let record = SourceRecord::new("ghcr.io/actions/actions-runner:2.304.0", &name, outcome);
+        let text = serde_json::to_string_pretty(&record).unwrap() + "\n";
+        assert_golden(file, &text);
+        assert_eq!(SourceRecord::parse(text.as_bytes()).unwrap(), record);
+    }
+}
+
+#[test]
+fn a_staged_source_is_good_for_its_own_image_and_version_only() {
+    let text = include_str!("golden/staged-source-v1.json");
+    let record = SourceRecord::parse(text.as_bytes()).unwrap();
+    let other = "node16-ba9876543210".parse().unwrap();
+    let digest = "ab".repeat(32);
+    let findings = Findings { own_template: TemplateFinding::None };
+    assert_eq!(record.staged_from(&record.image, &record.version), Some((digest.as_str(), findings)));
+    assert_eq!(record.staged_from("ghcr.io/actions/actions-runner:2.305.0", &record.version), None);
+    assert_eq!(record.staged_from(&record.image, &other), None);
+    let refused = SourceRecord::parse(include_bytes!("golden/staged-source-refused-v1.json")).unwrap();
+    assert_eq!(refused.staged_from(&refused.image, &refused.version), None);
+    let later = text.replace("\"none\"", "\"encrypted\"").replacen('{', "{\"later\": 1,", 1);
+    let later = SourceRecord::parse(later.as_bytes()).unwrap();
+    let (_, findings) = later.staged_from(&later.image, &later.version).unwrap();
+    assert_eq!(findings.own_template, TemplateFinding::Unknown);
+    assert!(SourceRecord::parse(text.replace("StagedSource", "Pod").as_bytes()).is_err());
 }
 
 #[test]
@@ -118,6 +161,7 @@ proptest! {
                 wanted: n < wanted,
                 reason: Some(FaultReason::SourceUnavailable),
                 tree: Some("0".repeat(16)),
+                own_template: Some(TemplateFinding::Present),
             })
             .collect();
         let text = NodeReport::new(&node, Arch::Arm64, Some(FaultReason::RootNotWritable), versions).encode();

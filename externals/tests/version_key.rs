@@ -45,3 +45,21 @@ fn what_does_not_decide_the_content_does_not() {
         assert_eq!(key_of(&changed), key_of(BASE), "{from} -> {to}");
     }
 }
+
+#[test]
+fn image_and_path_decide_the_key_of_a_runner_image() {
+    let of = |source: &str| {
+        key_of(&format!(
+            "apiVersion: headstart.dev/v1
+profiles:
+  - {{name: node16, preset: node16, revisions: [{{revision: a, source: {{{source}}}}}]}}
+"
+        ))
+    };
+    let base = of("runnerImage: {image: 'runner:1'}");
+    assert_eq!(base, "node16-4813985063bb", "the same in every release");
+    assert_eq!(of("runnerImage: {image: 'runner:1', path: /home/runner/externals}"), base);
+    assert_ne!(of("runnerImage: {image: 'runner:2'}"), base);
+    assert_ne!(of("runnerImage: {image: 'runner:1', path: /runnertmp/externals}"), base);
+    assert_ne!(of("directory: {path: /home/runner/externals}"), base);
+}

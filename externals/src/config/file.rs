@@ -76,6 +76,14 @@ pub(super) struct FileRevision {
 pub(super) struct FileSource {
     pub(super) directory: Option<FileDirectory>,
     pub(super) archive: Option<FileArchive>,
+    pub(super) runner_image: Option<FileRunnerImage>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FileRunnerImage {
+    pub(super) image: Option<String>,
+    pub(super) path: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -114,6 +114,13 @@ pub enum Source {
         /// By architecture, what to download.
         downloads: BTreeMap<Arch, Download>,
     },
+    /// A runner image, from which a stage run inside it copies the entries.
+    RunnerImage {
+        /// The reference, spelled as in the stage's pod.
+        image: String,
+        /// The folder inside the image that holds the entries, absolute; default `/home/runner/externals`.
+        path: String,
+    },
 }
 
 /// One archive to download.
@@ -178,6 +185,9 @@ impl Source {
                     .map(|(arch, download)| (arch.to_string(), download.sha256.as_str()))
                     .collect();
                 serde_json::json!({ "archive": { "path": path, "sha256": digests } })
+            }
+            Self::RunnerImage { image, path } => {
+                serde_json::json!({ "runnerImage": { "image": image, "path": path } })
             }
         }
     }

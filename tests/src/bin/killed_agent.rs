@@ -1,13 +1,15 @@
-//! The agent's own library, killed by SIGKILL the moment an install reaches the step named in `KILL_AT`.
+//! The agent's own library, killed by SIGKILL the moment an install or a stage run reaches the step named in `KILL_AT`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
 use headstart_cachesync::args::{Args, Command, prepare};
+use headstart_cachesync::stage;
+use headstart_runtime::program;
 
 fn main() -> ExitCode {
-    let Args { command: Command::Run(args), log } = Args::parse();
+    let Args { command, log } = Args::parse();
     log.init();
     let kill_at = std::env::var("KILL_AT").unwrap_or_default();
     let on_step = Arc::new(move |step| {
@@ -15,5 +17,11 @@ fn main() -> ExitCode {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     });
-    headstart_runtime::program::run(async |shutdown| prepare(args, on_step, shutdown).await?.run().await)
+    match command {
+        Command::Run(args) => {
+            program::run(async |shutdown| prepare(args, on_step, shutdown).await?.run().await)
+        }
+        Command::Stage(args) => program::run(async |shutdown| stage::run(args, on_step, shutdown).await),
+        Command::CopyProgram(_) | Command::Idle => ExitCode::FAILURE,
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::super::file::{FileArchive, FileDirectory, FileDownload, FileSource};
+use super::super::file::{FileArchive, FileDirectory, FileDownload, FileRunnerImage, FileSource};
 use super::super::problem::Problems;
 use super::super::{ArchiveFormat, Download, Source};
 use super::check_absolute;
@@ -12,13 +12,22 @@ use crate::arch::Arch;
 use crate::image;
 use crate::relpath::RelPath;
 
+/// Where the official runner image has its externals.
+const DEFAULT_IMAGE_PATH: &str = "/home/runner/externals";
+
 /// `named` tells whether the revision has a name, which a source that can change under one address needs.
 pub(super) fn check(file: FileSource, named: bool, path: &str, problems: &mut Problems) -> Option<Source> {
-    match (file.directory, file.archive) {
-        (Some(directory), None) => check_directory(directory, named, path, problems),
-        (None, Some(archive)) => check_archive(archive, &format!("{path}.archive"), problems),
-        (None, None) => problems.none(path, "is missing; give a `directory` or an `archive`"),
-        (Some(_), Some(_)) => problems.none(path, "has a `directory` and an `archive`; keep one of them"),
+    match (file.directory, file.archive, file.runner_image) {
+        (Some(directory), None, None) => check_directory(directory, named, path, problems),
+        (None, Some(archive), None) => check_archive(archive, &format!("{path}.archive"), problems),
+        (None, None, Some(image)) => {
+            check_runner_image(image, named, &format!("{path}.runnerImage"), problems)
+        }
+        (None, None, None) => {
+            problems.none(path, "is missing; give a `directory`, an `archive` or a `runnerImage`")
+        }
+        _ => problems
+            .none(path, "has more than one of `directory`, `archive`, `runnerImage`; keep one of them"),
     }
 }
 
@@ -38,6 +47,31 @@ fn check_directory(file: FileDirectory, named: bool, path: &str, problems: &mut 
             Some(Source::Directory { path: text.trim_end_matches('/').to_owned() })
         }
     }
+}
+
+fn check_runner_image(
+    file: FileRunnerImage,
+    named: bool,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Source> {
+    let inside = file.path.unwrap_or_else(|| DEFAULT_IMAGE_PATH.to_owned());
+    check_absolute(&inside, &format!("{path}.path"), problems);
+    let at = format!("{path}.image");
+    let Some(image) = file.image else {
+        return problems.none(at, "is missing; name the runner image, best as name@sha256:<64 hex digits>");
+    };
+    if let Some(problem) = image::reference_problem(&image) {
+        return problems.none(at, format!("{image:?} {problem}"));
+    }
+    if !named && !image::is_pinned(&image) {
+        let message = format!(
+            "{image:?} has no digest and can change under its name; write it as name@sha256:<64 hex digits>, or give \
+             the revision a `revision` name, and a new one for each change"
+        );
+        problems.add(at, message);
+    }
+    Some(Source::RunnerImage { image, path: inside.trim_end_matches('/').to_owned() })
 }
 
 fn check_archive(file: FileArchive, path: &str, problems: &mut Problems) -> Option<Source> {
