@@ -1,5 +1,5 @@
-//! `headstart-cachesync copy-program`: this static program brings itself into a shared folder, so that it can run inside
-//! an image that does not hold it.
+//! `headstart-cachesync copy-program`: this static program brings itself into a shared folder, so that it can run
+//! inside an image that does not hold it.
 
 use std::fs::{self, File, Permissions};
 use std::io;

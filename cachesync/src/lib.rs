@@ -1,7 +1,8 @@
 //! The node agent: keeps the wanted externals versions on disk, verified and reported.
 //!
 //! [`plan`] decides purely what to do, [`sync`] does it: a [`source`] is written into staging, checked, and published
-//! by one rename ([`install`], [`store`]). [`stage`] runs inside a runner image and leaves a copy for the agent. [`status`] tells the world.
+//! by one rename ([`install`], [`store`]). [`stage`] runs inside a runner image and leaves a copy for the agent.
+//! [`status`] tells the world.
 
 pub mod api;
 pub mod args;

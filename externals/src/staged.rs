@@ -1,5 +1,5 @@
-//! SourceRecord: what a stage run left on a node for one version; a contract between `headstart-cachesync stage` and the
-//! agent, versioned.
+//! SourceRecord: what a stage run left on a node for one version; a contract between `headstart-cachesync stage` and
+//! the agent, versioned.
 //!
 //! Readers ignore fields they do not know and read unknown words as `Unknown`.
 

@@ -1,4 +1,4 @@
-//! The way from inside a runner image: `headstart-cachesync stage` leaves a copy on the node, the agent installs from it.
+//! From inside a runner image: `headstart-cachesync stage` leaves a copy on the node, the agent installs from it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -40,9 +40,11 @@ impl Site {
 
     fn stage_of(&self, program: &Path, image: &str) -> Command {
         let mut command = Command::new(program);
-        command.args(["--log-format", "json", "stage", "--profile", "node16", "--image", image]);
-        command.arg("--externals").arg(self.node.path("home/externals"));
+        command.args(["--log-format", "json", "stage", "--image", image]);
         command.arg("--root").arg(self.node.root()).arg("--config").arg(self.node.path("config.yaml"));
+        // Flags and variables are equally good.
+        command.env("HEADSTART_STAGE_PROFILE", "node16");
+        command.env("HEADSTART_STAGE_EXTERNALS", self.node.path("home/externals"));
         command.env_remove("ACTIONS_RUNNER_CONTAINER_HOOK_TEMPLATE");
         command
     }
@@ -261,11 +263,15 @@ async fn two_runs_at_once_wait_for_each_other() {
         assert_eq!(run.ended().await.code(), Some(0), "{:#?}", run.log());
     }
     assert!(site.holds_copy());
-    let said = |message: &str| {
+    let count = |message: &str| {
         let lines = runs.iter().flat_map(Agent::log).filter(|line| line["message"] == message);
         lines.count()
     };
-    assert_eq!((said("staged"), said("staged before and undamaged")), (1, 1));
+    until("one of them stages, the other finds it done", || async {
+        let counts = (count("staged"), count("staged before and undamaged"));
+        (counts == (1, 1)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -327,13 +333,14 @@ async fn a_damaged_version_is_repaired_from_the_copy() {
     fs::write(&damaged, "damaged").unwrap();
     let agent = site.node.start();
     agent.ready().await;
-    assert!(agent.log().iter().any(|line| line["message"] == "repaired"), "{:#?}", agent.log());
+    logged(&agent, "repaired").await;
     assert_eq!(fs::read(damaged).unwrap(), tree::STAND_IN);
     drop(agent);
     fs::remove_dir_all(site.node.root().join("staged")).unwrap();
     let agent = site.node.start();
     agent.ready().await;
-    assert!(agent.log().iter().any(|line| line["message"] == "found ready"), "a sound version needs no copy");
+    // A sound version needs no copy.
+    logged(&agent, "found ready").await;
 }
 
 #[tokio::test]

@@ -83,8 +83,8 @@ pub(crate) fn check(fetched: &Fetched<'_>, written: &Files) -> Outcome<()> {
     match fetched {
         Fetched::Staged(copy) if tree_digest(written) != copy.tree_sha256 => {
             let message = format!(
-                "the staged copy {} is damaged: it does not have the digest of its record; delete the stage pod on this \
-                 node, so that the stage runs again",
+                "the staged copy {} is damaged: it does not have the digest of its record; delete the stage pod on \
+                 this node, so that the stage runs again",
                 copy.tree.display()
             );
             Err(Fault::new(FaultReason::CheckFailed, message))

@@ -1,5 +1,5 @@
-//! `headstart-cachesync stage`: runs once inside a runner image and leaves a checked copy of its externals on the node,
-//! from which the agent installs. So the kubelet fetches the image, with the cluster's own secrets and mirrors.
+//! `headstart-cachesync stage`: runs once inside a runner image and leaves a checked copy of its externals on the
+//! node, from which the agent installs. So the kubelet fetches the image, with the cluster's own secrets and mirrors.
 
 mod area;
 mod args;
