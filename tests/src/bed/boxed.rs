@@ -24,7 +24,10 @@ const HIDDEN: [&str; 3] = ["/run", "/var/log", "/var/lib"];
 /// Makes the view. Nothing is written to a folder of this machine except the bed's own.
 pub fn furnish(place: &Place) -> Result<()> {
     if let Some(hidden) = HIDDEN.iter().find(|hidden| place.folder.starts_with(hidden)) {
-        bail!("{} lies below {hidden}, which a node hides; set TMPDIR to another folder", place.folder.display());
+        bail!(
+            "{} lies below {hidden}, which a node hides; set TMPDIR to another folder",
+            place.folder.display()
+        );
     }
     // Nothing leaks out, but the kubelet finds shared mounts.
     run(&["mount", "--make-rprivate", "/"])?;

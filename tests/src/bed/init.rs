@@ -85,7 +85,8 @@ impl Runner {
             Request::Stop(name) => self.stop(&name, Signal::TERM),
             Request::Kill(name) => self.stop(&name, Signal::KILL),
             Request::Crash(name) => {
-                let process = self.running(&name)?.process.with_context(|| format!("{name} is not running"))?;
+                let process =
+                    self.running(&name)?.process.with_context(|| format!("{name} is not running"))?;
                 Ok(kill_process(process, Signal::KILL)?)
             }
         }

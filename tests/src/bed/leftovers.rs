@@ -71,9 +71,9 @@ fn processes_that_name(folder: &Path) -> Vec<String> {
         let line = fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         // Bed 1 is not bed 12.
-        let named = line.match_indices(&folder).any(|(at, _)| {
-            !line[at + folder.len()..].starts_with(|next: char| next.is_ascii_digit())
-        });
+        let named = line
+            .match_indices(&folder)
+            .any(|(at, _)| !line[at + folder.len()..].starts_with(|next: char| next.is_ascii_digit()));
         named.then(|| format!("{} {line}", entry.file_name().to_string_lossy()))
     });
     lines.collect()

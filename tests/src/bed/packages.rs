@@ -29,7 +29,8 @@ pub const NFTABLES: Need =
     Need { what: "nft (kube-proxy)", package: "nftables", is_there: || is_installed("nft") };
 
 /// The link between the box and this machine.
-pub const IPROUTE: Need = Need { what: "ip (the node's network)", package: "iproute2", is_there: || is_installed("ip") };
+pub const IPROUTE: Need =
+    Need { what: "ip (the node's network)", package: "iproute2", is_there: || is_installed("ip") };
 
 /// Makes sure that all are there; root installs what is missing.
 pub fn ensure(needs: &[Need]) -> Result<()> {
@@ -50,6 +51,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     install.extend(packages.split(' '));
     run(&install)?;
     let still = missing.iter().find(|need| !(need.is_there)());
-    still.map_or(Ok(()), |need| bail!("{} is installed, but {} was not found", need.package, need.what))
+    still
+        .map_or(Ok(()), |need| bail!("{} is installed, but {} was not found", need.package, need.what))
         .context("Debian packages")
 }

@@ -47,8 +47,7 @@ impl Plan {
 
     /// Names and addresses under which the API server is reached.
     pub fn server_names(&self) -> [&str; 7] {
-        let names =
-            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"];
+        let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"];
         [names[0], names[1], names[2], names[3], names[4], KUBERNETES_SERVICE, &self.host]
     }
 
@@ -117,7 +116,8 @@ impl Plan {
     fn reachability(&self, file: &dyn Fn(&str, &str) -> String) -> Vec<String> {
         if !self.node {
             // Endpoints may not be on loopback, and nobody needs them: an address that nobody has, and none published.
-            let flags = ["bind-address=127.0.0.1", "advertise-address=192.0.2.1", "endpoint-reconciler-type=none"];
+            let flags =
+                ["bind-address=127.0.0.1", "advertise-address=192.0.2.1", "endpoint-reconciler-type=none"];
             return flags.map(str::to_owned).to_vec();
         }
         vec![

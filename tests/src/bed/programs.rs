@@ -117,7 +117,8 @@ impl Go {
     fn build(&self, build: &Build) -> Result<PathBuf> {
         self.require(build)?;
         let built = self.folder.join(&build.program);
-        let mut go = self.go(&["build", "-mod=mod", "-trimpath", "-tags", &build.tags, "-ldflags", &build.link]);
+        let mut go =
+            self.go(&["build", "-mod=mod", "-trimpath", "-tags", &build.tags, "-ldflags", &build.link]);
         go.arg("-o").arg(&built).arg(&build.package);
         output(go.env("CGO_ENABLED", if build.cgo { "1" } else { "0" }))?;
         Ok(built)

@@ -79,7 +79,9 @@ fn spawn(place: &Place, words: &[&str]) -> Result<Child> {
 /// The process that `unshare` forks as the first one of its namespaces.
 fn first_child(parent: u32) -> Option<i32> {
     let file = format!("/proc/{parent}/task/{parent}/children");
-    blocking(Duration::from_secs(10), || fs::read_to_string(&file).ok()?.split_whitespace().next()?.parse().ok())
+    blocking(Duration::from_secs(10), || {
+        fs::read_to_string(&file).ok()?.split_whitespace().next()?.parse().ok()
+    })
 }
 
 /// `bed box`: becomes the holder of the box's namespaces, in the cgroup that is their root.

@@ -117,7 +117,9 @@ mod tests {
         let oldest = versions.build("kube-apiserver", Minor::Oldest).unwrap();
         assert!(newest.folder.starts_with("kubernetes-1.") && newest.folder != oldest.folder);
         assert_eq!(newest.package, "k8s.io/kubernetes/cmd/kubelet");
-        assert!(!newest.link.contains('{') && newest.link.contains(&format!("gitVersion=v{}", newest.version)));
+        assert!(
+            !newest.link.contains('{') && newest.link.contains(&format!("gitVersion=v{}", newest.version))
+        );
         assert_eq!(oldest.sibling_version(), oldest.version.replacen("1.", "v0.", 1));
         let etcd = versions.build("etcd", Minor::Oldest).unwrap();
         assert_eq!(etcd.package, etcd.module, "a main package at the root of its module");
