@@ -16,13 +16,6 @@ use headstart_tests::bed::{Cluster, TestNamespace, node_unavailable};
 use headstart_tests::programs::program;
 use headstart_tests::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::OnceCell;
-
-static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-
-async fn cluster() -> &'static Cluster {
-    CLUSTER.get_or_init(|| async { Cluster::start(&images()).await.unwrap() }).await
-}
 
 fn images() -> Vec<PathBuf> {
     let paths = std::env::var_os("HEADSTART_BED_IMAGES").unwrap_or_default();
@@ -52,45 +45,41 @@ fn kill(process: u32) {
 }
 
 async fn until_nothing_remains(place: &Place) {
-    until(&format!("nothing remains of {}", place.name()), || async {
+    until(&format!("nothing remains of {}", place.name), || async {
         remains(place).is_empty().then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_pod_runs_and_services_are_reached_from_the_node() {
+async fn pods_run_and_a_node_survives_the_loss_of_its_parts() {
     if skipped() {
         return;
     }
-    let cluster = cluster().await;
-    let namespace = TestNamespace::create(cluster, "pods").unwrap();
-    run_pod(&namespace, "first", cluster);
+    let cluster = Cluster::start(&images()).await.unwrap();
+    let namespace = TestNamespace::create(&cluster, "pods").unwrap();
+    run_pod(&namespace, "before", &cluster);
     // The way of the API server to a webhook's Service: from the node, through kube-proxy.
-    let service = "https://10.96.0.1/livez";
     let authority = cluster.authority();
+    let service = "https://10.96.0.1/livez";
     let words = ["curl", "--silent", "--fail", "--cacert", authority.to_str().unwrap(), service];
     let answer = until("kube-proxy serves", || async { cluster.bed().run_inside(&words).ok() }).await;
     assert_eq!(answer, "ok");
-}
 
-#[tokio::test]
-async fn a_node_survives_the_loss_of_its_kubelet_and_of_containerd() {
-    if skipped() {
-        return;
-    }
-    let cluster = cluster().await;
-    let namespace = TestNamespace::create(cluster, "losses").unwrap();
-    run_pod(&namespace, "before", cluster);
     cluster.kill("kubelet").unwrap();
     cluster.crash("containerd").unwrap();
     cluster.containerd_answers().await.unwrap();
     cluster.start_again("kubelet").unwrap();
     cluster.node_is_ready().await.unwrap();
-    run_pod(&namespace, "after", cluster);
+    run_pod(&namespace, "after", &cluster);
     let restarts = "--output=jsonpath={.status.containerStatuses[0].restartCount}";
     let restarts = cluster.kubectl(&["-n", namespace.name(), "get", "pod", "before", restarts]).unwrap();
     assert_eq!(restarts, "0", "running pods do not notice");
+
+    let place = cluster.bed().place().clone();
+    drop(namespace);
+    drop(cluster);
+    assert_eq!(remains(&place), [""; 0]);
 }
 
 #[tokio::test]
