@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check dist
+.PHONY: help build demo test test-full check cluster cluster-down dist
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -26,6 +26,12 @@ check: ## Format, lints, documentation: everything that needs no run
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --document-private-items
+
+cluster: build ## Start a real one-node Kubernetes on this machine (root), and say how to reach it
+	./target/debug/bed up
+
+cluster-down: build ## Take it down; fails if anything of it is left
+	./target/debug/bed down
 
 dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
 	./scripts/dist

@@ -36,16 +36,16 @@ impl Group {
         for folder in self.all() {
             fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
         }
+        if is_version_2() {
+            // Most often done already; where it cannot be done, the kubelet says what is missing.
+            let _ = hand_down(Path::new(ROOT));
+            return Ok(());
+        }
         let cpuset = Path::new(ROOT).join("cpuset");
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            if !is_version_2() {
-                fs::write(cpuset.join(&self.name).join(file), fs::read(cpuset.join(file))?)?;
-            }
+            fs::write(cpuset.join(&self.name).join(file), fs::read(cpuset.join(file))?)?;
         }
-        if !is_version_2() {
-            fs::write(cpuset.join(&self.name).join("cgroup.clone_children"), "1")?;
-        }
-        Ok(())
+        Ok(fs::write(cpuset.join(&self.name).join("cgroup.clone_children"), "1")?)
     }
 
     /// Moves this process into it.
@@ -114,9 +114,14 @@ pub fn delegate_inside() -> Result<()> {
     let own = Path::new(ROOT).join("init");
     fs::create_dir_all(&own)?;
     fs::write(own.join("cgroup.procs"), "0")?;
-    let controllers = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))?;
+    hand_down(Path::new(ROOT))
+}
+
+/// Version 2 only: the groups below may use all controllers that this one has.
+fn hand_down(group: &Path) -> Result<()> {
+    let controllers = fs::read_to_string(group.join("cgroup.controllers"))?;
     let wanted: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
-    Ok(fs::write(Path::new(ROOT).join("cgroup.subtree_control"), wanted.join(" "))?)
+    Ok(fs::write(group.join("cgroup.subtree_control"), wanted.join(" "))?)
 }
 
 /// Version 2 only, outside: the process that holds the box must not sit in the group that becomes its root.

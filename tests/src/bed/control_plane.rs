@@ -16,7 +16,7 @@ use super::owner::Bed;
 use super::pki::{Authority, service_account_keys};
 use super::plan::Plan;
 use super::programs::Programs;
-use super::protocol::{Request, Service};
+use super::protocol::Request;
 use super::supervise::Shape;
 use super::versions::Minor;
 use crate::wait::within;
@@ -143,20 +143,7 @@ impl ControlPlane {
 
     /// Starts a service that was stopped or killed.
     pub fn start_again(&self, service: &str) -> Result<()> {
-        self.bed.start(self.service(service)?)
-    }
-
-    fn service(&self, name: &str) -> Result<Service> {
-        match name {
-            "etcd" => self.plan.etcd(),
-            "kube-apiserver" => self.plan.api_server(),
-            "kube-controller-manager" => self.plan.controller_manager(),
-            "kube-scheduler" => self.plan.scheduler(),
-            "containerd" => self.plan.containerd(),
-            "kubelet" => self.plan.kubelet(),
-            "kube-proxy" => self.plan.proxy(),
-            other => bail!("a bed has no service {other}"),
-        }
+        self.bed.ask(&Request::StartAgain(service.to_owned()))
     }
 
     /// The bed below: its place, its logs, further services, commands inside.

@@ -82,6 +82,10 @@ impl Runner {
     fn obey(&mut self, request: Request) -> Result<()> {
         match request {
             Request::Start(service) => self.start(service),
+            Request::StartAgain(name) => {
+                let service = self.running(&name)?.service.clone();
+                self.start(service)
+            }
             Request::Stop(name) => self.stop(&name, Signal::TERM),
             Request::Kill(name) => self.stop(&name, Signal::KILL),
             Request::Crash(name) => {

@@ -28,7 +28,7 @@ pub fn up(images: &[PathBuf]) -> Result<()> {
         bail!("a cluster is up already ({}); take it down with `make cluster-down`", place.folder.display());
     }
     let mut holder = Command::new(std::env::current_exe()?);
-    holder.arg("hold").args(images).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    holder.args(["hold", "--kept"]).args(images).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let mut holder = holder.spawn()?;
     let output = holder.stdout.take().context("no pipe")?;
     let lines: Vec<String> = BufReader::new(output).lines().map_while(Result::ok).collect();
@@ -41,9 +41,9 @@ pub fn up(images: &[PathBuf]) -> Result<()> {
 }
 
 /// `bed hold`: owns a cluster until SIGTERM. Says what there is to say, and closes its output then.
-pub async fn hold(images: &[PathBuf]) -> Result<()> {
+pub async fn hold(images: &[PathBuf], kept: bool) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let cluster = Cluster::make(images, true).await?;
+    let cluster = Cluster::make(images, kept).await?;
     println!("KUBECONFIG={}", cluster.kubeconfig().display());
     println!("KUBECTL={}", cluster.kubectl_program()?.display());
     // Whoever waits for the end of `bed up`'s output must not wait for the end of the cluster.

@@ -20,13 +20,14 @@ pub fn remains(place: &Place) -> Vec<String> {
     let mut found = host_side(place);
     found.extend(processes_that_name(&place.folder).into_iter().map(|line| format!("process {line}")));
     found.extend(place.folder.exists().then(|| format!("folder {}", place.folder.display())));
-    found.extend(place.lock_file().exists().then(|| format!("lock {}", place.lock_file().display())));
+    let locked = place.lock_file().exists() && !place.is_succeeded();
+    found.extend(locked.then(|| format!("lock {}", place.lock_file().display())));
     found
 }
 
 /// Removes what is left of a bed; its lock stays with the caller.
 pub fn clear(place: &Place) -> Result<()> {
-    let group = Group::new(&place.name());
+    let group = Group::new(&place.name);
     let network = Network::new(place.index);
     let gone = blocking(PATIENCE, || {
         for process in group.processes() {
@@ -47,11 +48,12 @@ pub fn clear(place: &Place) -> Result<()> {
 
 /// What must be gone before the folder may be deleted; above all mounts, below which foreign files may lie.
 fn host_side(place: &Place) -> Vec<String> {
-    let group = Group::new(&place.name());
+    let group = Group::new(&place.name);
     let network = Network::new(place.index);
     let mut found: Vec<String> = group.processes().iter().map(|pid| format!("process {pid}")).collect();
     found.extend(group.folders().iter().map(|folder| format!("cgroup {}", folder.display())));
-    found.extend(network.exists().then(|| format!("link {}", network.link())));
+    let linked = network.exists() && !place.is_succeeded();
+    found.extend(linked.then(|| format!("link {}", network.link())));
     found.extend(mounts_below(&place.folder).into_iter().map(|line| format!("mount {line}")));
     found
 }
@@ -70,11 +72,7 @@ fn processes_that_name(folder: &Path) -> Vec<String> {
     let lines = entries.filter_map(|entry| {
         let line = fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        // Bed 1 is not bed 12.
-        let named = line
-            .match_indices(&folder)
-            .any(|(at, _)| !line[at + folder.len()..].starts_with(|next: char| next.is_ascii_digit()));
-        named.then(|| format!("{} {line}", entry.file_name().to_string_lossy()))
+        line.contains(&folder).then(|| format!("{} {line}", entry.file_name().to_string_lossy()))
     });
     lines.collect()
 }

@@ -1,5 +1,6 @@
 //! The link between a bed's box and this machine, and the addresses that follow from the bed's number.
 
+use std::net::UdpSocket;
 use std::path::Path;
 
 use anyhow::Result;
@@ -42,6 +43,17 @@ impl Network {
     /// This machine's end of the link.
     pub fn link(&self) -> String {
         format!("hsbed{}", self.index)
+    }
+
+    /// Whether nothing else on this machine uses the addresses.
+    pub fn is_free(&self) -> bool {
+        let way_out = || {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            // Sends nothing; only chooses the address that packets would come from.
+            socket.connect((self.node(), 9))?;
+            socket.local_addr()
+        };
+        !self.exists() && way_out().map_or(true, |address| address.ip().to_string() != self.host())
     }
 
     /// Whether the link is there.

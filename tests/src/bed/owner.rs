@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::command::{command, output, say};
+use super::leftovers;
 use super::place::Place;
 use super::protocol::{Reply, Request, Service};
 use super::supervise::Shape;
@@ -138,9 +139,10 @@ impl Pipe {
 impl Drop for Bed {
     fn drop(&mut self) {
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let ended = blocking(PATIENCE, || self.supervisor.try_wait().ok().flatten());
-        if !ended.is_some_and(|status| status.success()) {
-            say(&format!("bed {} was not taken down cleanly ({ended:?}); see `bed down`", self.place.index));
+        let _ = blocking(PATIENCE, || self.supervisor.try_wait().ok().flatten());
+        let left = leftovers::remains(&self.place);
+        if !left.is_empty() {
+            say(&format!("bed {} was not taken down cleanly, left: {}", self.place.index, left.join(", ")));
         }
     }
 }

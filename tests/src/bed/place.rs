@@ -10,21 +10,26 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::leftovers;
+use super::network::Network;
 
 /// Locks lie where every user and every `TMPDIR` finds them: addresses and cgroups are the whole machine's.
 const LOCKS: &str = "/tmp";
+const NAME: &str = "headstart-bed";
 const LAST: u8 = 200;
 
 /// Ports of one bed; below the range from which systems take ports for outgoing connections.
 const FIRST_PORT: u16 = 21_000;
 const PORTS: u16 = 16;
 
-/// Where a bed lives. Everything else about it follows from the number.
+/// Where a bed lives. Ports and addresses follow from the number, which another bed may have later; the name is never
+/// given again.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Place {
     /// Number of the bed.
     pub index: u8,
-    /// Its folder; absent while it is not there.
+    /// Name of the bed, also that of its cgroup.
+    pub name: String,
+    /// Its folder.
     pub folder: PathBuf,
     /// The process that wanted it.
     pub owner: i32,
@@ -40,11 +45,6 @@ pub struct Claim {
 }
 
 impl Place {
-    /// Name of its cgroup and of its folder.
-    pub fn name(&self) -> String {
-        name(self.index)
-    }
-
     /// One of its ports on loopback.
     pub fn port(&self, number: u16) -> u16 {
         FIRST_PORT + u16::from(self.index) * PORTS + number
@@ -60,8 +60,15 @@ impl Place {
         lock_file(self.index)
     }
 
-    fn ports_are_free(&self) -> bool {
-        (0..PORTS).all(|number| TcpListener::bind(("127.0.0.1", self.port(number))).is_ok())
+    /// Whether another bed has this one's number by now.
+    pub fn is_succeeded(&self) -> bool {
+        let text = fs::read(self.lock_file()).unwrap_or_default();
+        serde_json::from_slice::<Self>(&text).is_ok_and(|place| place != *self)
+    }
+
+    fn is_free(&self) -> bool {
+        let ports = (0..PORTS).all(|number| TcpListener::bind(("127.0.0.1", self.port(number))).is_ok());
+        ports && Network::new(self.index).is_free()
     }
 }
 
@@ -71,16 +78,17 @@ impl Claim {
         sweep()?;
         for index in 1..=LAST {
             let Some(lock) = lock(index) else { continue };
-            let folder = fs::canonicalize(std::env::temp_dir())?.join(name(index));
-            let mut claim = Self { place: Place { index, folder, owner, kept }, lock };
-            if !claim.place.ports_are_free() {
+            let name = format!("{NAME}-{index}-{}", std::process::id());
+            let folder = fs::canonicalize(std::env::temp_dir())?.join(&name);
+            let mut claim = Self { place: Place { index, name, folder, owner, kept }, lock };
+            if !claim.place.is_free() {
                 claim.release();
                 continue;
             }
             claim.record()?;
             return Ok(claim);
         }
-        bail!("no place for another bed: {LAST} are in use ({LOCKS}/{}.lock …)", name(1))
+        bail!("no place for another bed: {LAST} are in use ({LOCKS}/{NAME}-*.lock)")
     }
 
     /// Gives the place up; the bed must be gone.
@@ -110,7 +118,7 @@ pub fn sweep() -> Result<()> {
         lock.read_to_string(&mut text)?;
         // Read again under the lock: it may be another bed by now.
         if let Ok(place) = serde_json::from_str::<Place>(&text) {
-            leftovers::clear(&place).with_context(|| format!("what is left of {}", place.name()))?;
+            leftovers::clear(&place).with_context(|| format!("what is left of {}", place.name))?;
         }
         let _ = fs::remove_file(lock_file(place.index));
     }
@@ -127,15 +135,11 @@ fn lock(index: u8) -> Option<File> {
     (held.ino() == there.ino()).then_some(file)
 }
 
-fn name(index: u8) -> String {
-    format!("headstart-bed-{index}")
-}
-
 fn lock_file(index: u8) -> PathBuf {
-    Path::new(LOCKS).join(format!("{}.lock", name(index)))
+    Path::new(LOCKS).join(format!("{NAME}-{index}.lock"))
 }
 
 fn is_lock(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.starts_with("headstart-bed-") && name.ends_with(".lock")
+    name.starts_with(NAME) && name.ends_with(".lock")
 }

@@ -7,10 +7,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use headstart_externals::version::hex;
+use sha2::{Digest as _, Sha256};
 
 use super::command::{is_installed, output, say};
 use super::packages::{self, LIBSECCOMP, PKG_CONFIG};
 use super::versions::{Build, Minor, Versions};
+use crate::programs::repository;
 
 /// Paths of programs that are there.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +23,8 @@ impl Programs {
     /// Gives the programs, and builds the ones that the cache lacks.
     pub fn obtain(names: &[&str], minor: Minor) -> Result<Self> {
         let versions = Versions::pinned()?;
-        let builds: Vec<Build> =
-            names.iter().map(|name| versions.build(name, minor)).collect::<Result<_>>()?;
+        let found = names.iter().map(|name| versions.build(name, minor).and_then(with_version));
+        let builds: Vec<Build> = found.collect::<Result<_>>()?;
         let cache = Cache::locate()?;
         if builds.iter().any(|build| !cache.holds(build)) {
             cache.fill(&builds)?;
@@ -115,11 +118,17 @@ struct Go {
 
 impl Go {
     fn build(&self, build: &Build) -> Result<PathBuf> {
-        self.require(build)?;
+        fs::create_dir_all(&self.folder)?;
+        if build.local.is_none() {
+            self.require(build)?;
+        }
         let built = self.folder.join(&build.program);
         let mut go =
             self.go(&["build", "-mod=mod", "-trimpath", "-tags", &build.tags, "-ldflags", &build.link]);
         go.arg("-o").arg(&built).arg(&build.package);
+        if let Some(folder) = &build.local {
+            go.current_dir(repository().join(folder));
+        }
         output(go.env("CGO_ENABLED", if build.cgo { "1" } else { "0" }))?;
         Ok(built)
     }
@@ -129,13 +138,12 @@ impl Go {
         if self.folder.join("go.mod").exists() {
             return Ok(());
         }
-        fs::create_dir_all(&self.folder)?;
         let mut requires = format!("require {} v{}\n", build.module, build.version);
         for sibling in if build.siblings { self.siblings(build)? } else { vec![] } {
             requires += &format!("require {sibling} {}\n", build.sibling_version());
         }
         let language = output(&mut self.go(&["env", "GOVERSION"]))?;
-        let language = language.trim().trim_start_matches("go");
+        let language = language.split_whitespace().next().unwrap_or_default().trim_start_matches("go");
         let text = format!("module headstart.dev/bed\n\ngo {language}\n\n{requires}");
         // Beside and renamed, since its presence says that this step is done.
         fs::write(self.folder.join("go.mod.new"), text)?;
@@ -159,6 +167,22 @@ impl Go {
         }
         go
     }
+}
+
+/// A module of this repository has no version but its files.
+fn with_version(build: Build) -> Result<Build> {
+    let Some(folder) = &build.local else { return Ok(build) };
+    let folder = repository().join(folder);
+    let mut digest = Sha256::new();
+    for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
+        let entry = entry.with_context(|| format!("{}", folder.display()))?;
+        if entry.file_type().is_file() {
+            digest.update(entry.path().strip_prefix(&folder)?.as_os_str().as_encoded_bytes());
+            digest.update(fs::read(entry.path())?);
+        }
+    }
+    let digest = hex(&digest.finalize());
+    Ok(build.at(&digest[..12]))
 }
 
 /// Modules that a `go.mod` replaces by a folder of its own repository. Samples are not published and not needed.

@@ -9,6 +9,8 @@ use super::place::Place;
 pub enum Request {
     /// Starts a service, and again whenever it ends by itself.
     Start(Service),
+    /// Starts a service again that was stopped or killed.
+    StartAgain(String),
     /// Asks it to end, and lets it stay away.
     Stop(String),
     /// Kills it, and lets it stay away.

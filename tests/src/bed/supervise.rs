@@ -3,7 +3,8 @@
 //! It outlives its owner by as long as cleaning takes. It never reads its input: that pipe goes to the service runner,
 //! which ends when the owner's end closes, in whatever way the owner ended.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,7 +44,10 @@ pub fn report(error: &anyhow::Error) {
 }
 
 fn live(place: &Place, shape: Shape) -> Result<()> {
-    fs::create_dir_all(place.path("log")).with_context(|| format!("{}", place.folder.display()))?;
+    // The keys of the cluster lie there.
+    let mut private = DirBuilder::new();
+    let made = private.mode(0o700).create(&place.folder).and_then(|()| fs::create_dir(place.path("log")));
+    made.with_context(|| format!("{}", place.folder.display()))?;
     let mut runner = if shape.node {
         in_a_box(place)?
     } else {
@@ -56,7 +60,7 @@ fn live(place: &Place, shape: Shape) -> Result<()> {
 
 /// Starts the box. Its first process waits for the network before it says that it is ready.
 fn in_a_box(place: &Place) -> Result<Child> {
-    Group::new(&place.name()).create()?;
+    Group::new(&place.name).create()?;
     let network = Network::new(place.index);
     network.prepare()?;
     let holder = spawn(place, &["box"])?;
@@ -87,7 +91,7 @@ fn first_child(parent: u32) -> Option<i32> {
 /// `bed box`: becomes the holder of the box's namespaces, in the cgroup that is their root.
 pub fn enter_box(place: &Place) -> Result<()> {
     die_with_parent()?;
-    Group::new(&place.name()).join()?;
+    Group::new(&place.name).join()?;
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--propagation", "private"]);
     unshare.args(["--fork", "--kill-child"]).arg(std::env::current_exe()?);

@@ -24,8 +24,11 @@ pub struct Versions {
 
 #[derive(Deserialize)]
 struct Recipe {
+    #[serde(default)]
     module: String,
+    #[serde(default)]
     version: String,
+    folder: Option<String>,
     oldest: Option<String>,
     programs: BTreeMap<String, String>,
     #[serde(default)]
@@ -45,8 +48,10 @@ pub struct Build {
     pub program: String,
     /// Folder in the cache, and the name of the wrapper module: `<name>-<version>`.
     pub folder: String,
-    /// Path of the Go module.
+    /// Path of the Go module on the proxy.
     pub module: String,
+    /// Folder of the Go module in this repository; then module and version mean nothing.
+    pub local: Option<String>,
     /// Version without the leading `v`.
     pub version: String,
     /// Import path of the main package.
@@ -83,11 +88,13 @@ impl Recipe {
         let version = oldest.unwrap_or(&self.version);
         let minor = version.split('.').nth(1).unwrap_or_default();
         let link = self.link.replace("{version}", version).replace("{minor}", minor);
-        let package = format!("{}/{}", self.module, self.programs[program]);
+        let module = if self.folder.is_some() { "." } else { &self.module };
+        let package = format!("{module}/{}", self.programs[program]);
         Build {
             program: program.to_owned(),
             folder: format!("{name}-{version}"),
             module: self.module.clone(),
+            local: self.folder.clone(),
             version: version.clone(),
             package: package.trim_end_matches('/').to_owned(),
             siblings: self.siblings,
@@ -99,6 +106,13 @@ impl Recipe {
 }
 
 impl Build {
+    /// The same in a version that is only known from its files.
+    pub fn at(mut self, version: &str) -> Self {
+        self.folder = format!("{}{version}", self.folder);
+        version.clone_into(&mut self.version);
+        self
+    }
+
     /// The version of a module that lives in the same repository: v1.36.3 goes with v0.36.3.
     pub fn sibling_version(&self) -> String {
         let (_, rest) = self.version.split_once('.').unwrap_or(("", &self.version));
@@ -121,6 +135,9 @@ mod tests {
             !newest.link.contains('{') && newest.link.contains(&format!("gitVersion=v{}", newest.version))
         );
         assert_eq!(oldest.sibling_version(), oldest.version.replacen("1.", "v0.", 1));
+        let local = versions.build("slowfs", Minor::Newest).unwrap();
+        assert_eq!(local.package, ".");
+        assert_eq!(local.at("1").folder, "slowfs-1");
         let etcd = versions.build("etcd", Minor::Oldest).unwrap();
         assert_eq!(etcd.package, etcd.module, "a main package at the root of its module");
         assert!(versions.build("kubeadm", Minor::Newest).is_err());

@@ -36,7 +36,11 @@ enum Do {
     },
     /// Own a cluster until SIGTERM; started by `up`
     #[command(hide = true)]
-    Hold { images: Vec<PathBuf> },
+    Hold {
+        images: Vec<PathBuf>,
+        #[arg(long)]
+        kept: bool,
+    },
     /// Make a bed and clean up behind it; started by its owner
     #[command(hide = true)]
     Supervise {
@@ -79,7 +83,7 @@ fn run(command: Do) -> Result<()> {
         Do::Programs { names, oldest } => {
             programs(&names, if oldest { Minor::Oldest } else { Minor::Newest })
         }
-        Do::Hold { images } => tokio::runtime::Runtime::new()?.block_on(kept::hold(&images)),
+        Do::Hold { images, kept } => tokio::runtime::Runtime::new()?.block_on(kept::hold(&images, kept)),
         Do::Supervise { node, kept } => {
             supervise::supervise(Shape { node, kept }).inspect_err(supervise::report)
         }
