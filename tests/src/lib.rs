@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod archive;
+pub mod bed;
 pub mod fixtures;
 pub mod programs;
 pub mod server;
