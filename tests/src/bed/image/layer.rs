@@ -150,6 +150,8 @@ impl Member {
 
     fn write(&self, tar: &mut Builder<&mut dyn Write>, path: &str) -> anyhow::Result<()> {
         let mut header = Header::new_gnu();
+        // Said in any case: without it, readers take a name for a folder's that is cut at a slash.
+        header.set_entry_type(EntryType::Regular);
         header.set_mode(self.mode);
         header.set_uid(self.owner.uid);
         header.set_gid(self.owner.gid);
