@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use headstart_tests::bed::images;
 use headstart_tests::bed::place::Place;
 use headstart_tests::bed::programs::Programs;
 use headstart_tests::bed::supervise::{self, Shape};
@@ -26,6 +27,8 @@ enum Do {
     },
     /// Take it down; fails if anything is left
     Down,
+    /// Container images, built without a daemon
+    Images(images::Args),
     /// Build programs into the cache
     Programs {
         /// Names of programs
@@ -80,6 +83,7 @@ fn run(command: Do) -> Result<()> {
     match command {
         Do::Up { images } => kept::up(&images),
         Do::Down => kept::down(),
+        Do::Images(args) => images::main(args),
         Do::Programs { names, oldest } => {
             programs(&names, if oldest { Minor::Oldest } else { Minor::Newest })
         }
