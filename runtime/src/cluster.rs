@@ -79,8 +79,7 @@ impl From<kube::Error> for CallError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::Refused(status),
-            // The client's own text names a layer at most; the causes below say what happened.
-            error => Self::Failed(format!("{:#}", anyhow::Error::new(error))),
+            error => Self::Failed(causes(&error)),
         }
     }
 }
@@ -94,6 +93,20 @@ pub async fn within<T>(
         Ok(answer) => answer.map_err(CallError::from),
         Err(_) => Err(CallError::TimedOut(limit)),
     }
+}
+
+/// An error with its causes. Some of the client's layers repeat the text of the one below; that is left out.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let below = error.to_string();
+        if !text.ends_with(&below) {
+            text = format!("{text}: {below}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn in_words(status: &Status) -> String {
@@ -119,6 +132,18 @@ mod tests {
              grant it with a Role and a RoleBinding"
         );
         assert!(!error.is_not_found() && !error.is_conflict());
+    }
+
+    #[test]
+    fn causes_are_named_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("connecting failed")]
+        struct Layer(#[source] std::io::Error);
+        let error = kube::Error::Service(Box::new(Layer(std::io::Error::other("refused"))));
+        assert_eq!(
+            CallError::from(error).to_string(),
+            "failed to call the API server: ServiceError: connecting failed: refused"
+        );
     }
 
     #[test]

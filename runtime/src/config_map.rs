@@ -55,7 +55,7 @@ pub async fn follow(
 ) -> anyhow::Result<()> {
     let api: Api<ConfigMap> = Api::namespaced(client, &what.namespace);
     let mut hints = pin!(watch_object(api.clone(), &what.name).default_backoff());
-    let mut trouble = Trouble::default();
+    let (mut trouble, mut watch_trouble) = (Trouble::default(), Trouble::default());
     loop {
         let read = tokio::select! {
             () = shutdown.begun() => return Ok(()),
@@ -79,18 +79,27 @@ pub async fn follow(
         };
         tokio::select! {
             () = shutdown.begun() => return Ok(()),
-            () = next_hint(&mut hints) => {}
+            () = next_hint(&mut hints, &mut watch_trouble) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-/// Waits until the watch has seen something; its failures are its own business, since reads go on without it.
-async fn next_hint(hints: &mut (impl Stream<Item = watcher::Result<Option<ConfigMap>>> + Unpin)) {
+/// Waits until the watch has seen something. Where it fails, changes are seen later, by the regular reads.
+async fn next_hint(
+    hints: &mut (impl Stream<Item = watcher::Result<Option<ConfigMap>>> + Unpin),
+    trouble: &mut Trouble,
+) {
     loop {
         match hints.next().await {
-            Some(Ok(_)) => return,
-            Some(Err(error)) => tracing::debug!(%error, "the watch of a ConfigMap failed"),
+            Some(Ok(_)) => {
+                trouble.is_over();
+                return;
+            }
+            Some(Err(error)) if trouble.is_news(&error) => {
+                tracing::info!(%error, "the watch of a ConfigMap failed; it is read every {PERIOD:?} anyway");
+            }
+            Some(Err(_)) => {}
             None => std::future::pending().await,
         }
     }

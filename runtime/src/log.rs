@@ -5,6 +5,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+/// The Kubernetes client logs every failed call; so do its callers, once and with the cause. A filter may undo this.
+const SILENT: &str = "kube_client::client::builder=off";
+
 /// Flags for logging.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
@@ -34,7 +37,7 @@ fn parse_filter(text: &str) -> Result<String, ParseError> {
 impl LogArgs {
     /// Starts logging for the whole process; a second call changes nothing.
     pub fn init(&self) {
-        let filter = EnvFilter::new(&self.log);
+        let filter = EnvFilter::new(format!("{SILENT},{}", self.log));
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let started = match self.log_format {
             LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
