@@ -8,6 +8,7 @@ pub mod bed;
 pub mod deploy;
 pub mod fixtures;
 pub mod identity;
+pub mod jobs;
 pub mod process;
 pub mod programs;
 pub mod server;

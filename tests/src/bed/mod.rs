@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod command;
 pub mod control_plane;
+pub mod headstart;
 pub mod image;
 pub mod images;
 pub mod init;

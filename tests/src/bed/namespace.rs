@@ -38,35 +38,30 @@ impl<'a> TestNamespace<'a> {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
 
-    fn report(&self) {
-        say(&format!("namespace {} {:?} of the failed test:", self.name, self.labels));
-        for namespace in [self.name.as_str(), "headstart-system"] {
-            self.show(&["get", "pods", "--output=wide", "--namespace", namespace]);
-            self.show(&["get", "events", "--sort-by=.lastTimestamp", "--namespace", namespace]);
-            self.show_pod_logs(namespace);
-        }
-        say(&self.control_plane.bed().tails(&cluster::SERVICES));
-    }
-
-    fn show_pod_logs(&self, namespace: &str) {
-        let pods = self.control_plane.kubectl(&["get", "pods", "--output=name", "--namespace", namespace]);
-        for pod in pods.unwrap_or_default().lines() {
-            let logs = ["logs", pod, "--all-containers", "--prefix", "--tail=25", "--namespace", namespace];
-            self.show(&logs);
-        }
-    }
-
-    fn show(&self, arguments: &[&str]) {
-        let text = self.control_plane.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}\n"));
+/// Prints pods, events and the ends of all logs.
+pub fn describe(control_plane: &ControlPlane, namespaces: &[&str]) {
+    let show = |arguments: &[&str]| {
+        let text = control_plane.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}\n"));
         say(&format!("kubectl {}\n{text}", arguments.join(" ")));
+    };
+    for namespace in namespaces {
+        show(&["get", "pods", "--output=wide", "--namespace", namespace]);
+        show(&["get", "events", "--sort-by=.lastTimestamp", "--namespace", namespace]);
+        let pods = control_plane.kubectl(&["get", "pods", "--output=name", "--namespace", namespace]);
+        for pod in pods.unwrap_or_default().lines() {
+            show(&["logs", pod, "--all-containers", "--prefix", "--tail=25", "--namespace", namespace]);
+        }
     }
+    say(&control_plane.bed().tails(&cluster::SERVICES));
 }
 
 impl Drop for TestNamespace<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.report();
+            say(&format!("namespace {} {:?} of the failed test:", self.name, self.labels));
+            describe(self.control_plane, &[&self.name, "headstart-system"]);
         }
         let _ = self.control_plane.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
     }
