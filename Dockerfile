@@ -1,6 +1,6 @@
 # One image for all programs: static files only, no shell, no package manager. `make dist` fills dist/.
-# The webhook runs as a plain user; the agent's manifest sets its own user, since it writes a root-owned tree.
+# The manifests name the program and, for the agent, which writes a root-owned tree, the user. `make images` builds
+# the same image without a daemon.
 FROM scratch
 COPY dist/ /
 USER 65532:65532
-ENTRYPOINT ["/headstart"]

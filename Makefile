@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check cluster cluster-down dist
+.PHONY: help build demo test test-full check cluster cluster-down dist images
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -35,3 +35,6 @@ cluster-down: build ## Take it down; fails if anything of it is left
 
 dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
 	./scripts/dist
+
+images: build ## Build the shipped image into target/images/headstart.tar, without a daemon
+	./target/debug/bed images shipped

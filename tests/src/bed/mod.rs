@@ -5,6 +5,8 @@ pub mod cgroup;
 pub mod cluster;
 pub mod command;
 pub mod control_plane;
+pub mod image;
+pub mod images;
 pub mod init;
 pub mod kept;
 pub mod leftovers;
@@ -18,6 +20,7 @@ pub mod place;
 pub mod plan;
 pub mod programs;
 pub mod protocol;
+pub mod slow_disk;
 pub mod supervise;
 pub mod versions;
 

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use headstart_tests::bed::place::Place;
 use headstart_tests::bed::programs::Programs;
 use headstart_tests::bed::supervise::{self, Shape};
-use headstart_tests::bed::{Minor, init, kept};
+use headstart_tests::bed::{Minor, images, init, kept};
 
 #[derive(Parser)]
 #[command(about = "A real Kubernetes on this machine, for tests")]
@@ -21,11 +21,13 @@ struct Args {
 enum Do {
     /// Start a cluster that stays
     Up {
-        /// OCI archives to import
+        /// OCI archives to import, besides those that every pod needs
         images: Vec<PathBuf>,
     },
     /// Take it down; fails if anything is left
     Down,
+    /// Build container images, without a daemon
+    Images(images::Args),
     /// Build programs into the cache
     Programs {
         /// Names of programs
@@ -80,6 +82,7 @@ fn run(command: Do) -> Result<()> {
     match command {
         Do::Up { images } => kept::up(&images),
         Do::Down => kept::down(),
+        Do::Images(args) => images::main(args),
         Do::Programs { names, oldest } => {
             programs(&names, if oldest { Minor::Oldest } else { Minor::Newest })
         }

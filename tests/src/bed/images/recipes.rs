@@ -1,0 +1,159 @@
+//! What is in each test image.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use super::npm::Packages;
+use super::{externals, host};
+use crate::bed::image::{Config, Image, Layer, Owner, ROOT};
+
+const PAUSE: &str = include_str!("../../../bed/images/pause.c");
+const SUDO: &str = include_str!("../../../bed/images/sudo.c");
+const PASSWD: &str = include_str!("../../../bed/images/passwd");
+const GROUP: &str = include_str!("../../../bed/images/group");
+const RUN: &str = include_str!("../../../bed/images/run.sh");
+const INDEX: &str = include_str!("../../../bed/images/index.js");
+const COPY: &str = include_str!("../../../bed/images/copy.js");
+const NOVOLUME: &str = include_str!("../../../bed/images/novolume.js");
+
+/// The files of the repository that go into images.
+pub(super) const FILES: [&str; 8] = [PAUSE, SUDO, PASSWD, GROUP, RUN, INDEX, COPY, NOVOLUME];
+
+/// Owner of the runner's home.
+const RUNNER: Owner = Owner { uid: 1001, gid: 1001 };
+
+/// Owner of what the runner image puts there.
+const RUNNER_FILES: Owner = Owner { uid: 1001, gid: 123 };
+
+const HOME: &str = "/home/runner";
+
+/// An image that plays a part in tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestImage {
+    /// The sandbox of every pod.
+    Pause,
+    /// A shell and small tools, static.
+    Busybox,
+    /// What a job may run in: the small tools, bash, and the C library that Node.js needs.
+    Job,
+    /// The runner, with real externals; its `run.sh` makes the copy of the legacy hooks.
+    Runner,
+}
+
+impl TestImage {
+    /// All of them, small ones first.
+    pub const ALL: [Self; 4] = [Self::Pause, Self::Busybox, Self::Job, Self::Runner];
+
+    /// The name that pods use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "lab.local/pause:1",
+            Self::Busybox => "lab.local/busybox:1",
+            Self::Job => "lab.local/job:1",
+            Self::Runner => "ghcr.io/actions/actions-runner:2.304.0",
+        }
+    }
+
+    /// The name of its archive, without the end.
+    pub(super) fn file_name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Busybox => "busybox",
+            Self::Job => "job",
+            Self::Runner => "runner",
+        }
+    }
+}
+
+/// Prepares an image; what has to be made first is made in `work`.
+pub(super) fn image(image: TestImage, cache: &Path, work: &Path) -> anyhow::Result<Image> {
+    let name = image.name().to_owned();
+    let (layers, config) = match image {
+        TestImage::Pause => {
+            let config = Config { entrypoint: vec!["/pause".to_owned()], ..Config::default() };
+            (vec![pause(work)?], config)
+        }
+        TestImage::Busybox => (vec![tools(cache)?], Config::default()),
+        TestImage::Job => (vec![tools(cache)?, libraries()?], Config::default()),
+        TestImage::Runner => (runner(cache, work)?, runner_config()),
+    };
+    Ok(Image { name, layers, config })
+}
+
+fn pause(work: &Path) -> anyhow::Result<Layer> {
+    let program = work.join("pause");
+    host::compile(PAUSE, &program)?;
+    Ok(Layer::default().file("/pause", program.as_path(), 0o755, ROOT))
+}
+
+/// busybox under all its names, and who is who.
+fn tools(cache: &Path) -> anyhow::Result<Layer> {
+    let busybox = host::busybox(cache)?;
+    let mut layer = Layer::default()
+        .file("/bin/busybox", busybox.as_path(), 0o755, ROOT)
+        .link("/usr/bin/env", "/bin/busybox", ROOT)
+        .file("/etc/passwd", PASSWD, 0o644, ROOT)
+        .file("/etc/group", GROUP, 0o644, ROOT)
+        .folder("/root", 0o700, ROOT)
+        .folder("/tmp", 0o1777, ROOT);
+    for applet in host::applets(&busybox)? {
+        layer = layer.link(&format!("/bin/{applet}"), "busybox", ROOT);
+    }
+    Ok(layer)
+}
+
+/// bash, and what it and Node.js need to run.
+fn libraries() -> anyhow::Result<Layer> {
+    let bash = Path::new("/bin/bash");
+    let node = crate::tree::real_node();
+    let release = "ID=ubuntu\nNAME=Ubuntu\nPRETTY_NAME=\"stands in for Ubuntu\"\n";
+    let mut layer =
+        Layer::default().file("/bin/bash", bash, 0o755, ROOT).file("/etc/os-release", release, 0o644, ROOT);
+    for (path, file) in host::libraries(&[bash, &node])? {
+        layer = layer.file(&path, file.as_path(), 0o755, ROOT);
+    }
+    Ok(layer)
+}
+
+fn runner(cache: &Path, work: &Path) -> anyhow::Result<Vec<Layer>> {
+    let packages = Packages::new(cache.join("npm"))?;
+    let folder = format!("{HOME}/externals");
+    let externals = home().folder(&folder, 0o755, RUNNER_FILES);
+    let externals = externals::add(externals, &folder, RUNNER_FILES, &packages, work)?;
+    Ok(vec![tools(cache)?, libraries()?, externals, program(&packages, work)?])
+}
+
+/// The home as Ubuntu's adduser makes it: closed to others.
+fn home() -> Layer {
+    Layer::default().folder(HOME, 0o750, RUNNER)
+}
+
+/// What plays the runner and its hooks.
+fn program(packages: &Packages, work: &Path) -> anyhow::Result<Layer> {
+    let (sudo, io) = (work.join("sudo"), work.join("io"));
+    host::compile(SUDO, &sudo)?;
+    packages.unpack("@actions/io@1.1.2", &io)?;
+    let folder = |layer: Layer, name: &str| layer.folder(&format!("{HOME}/{name}"), 0o755, RUNNER_FILES);
+    let file = |layer: Layer, name: &str, content: &str, mode| {
+        layer.file(&format!("{HOME}/{name}"), content, mode, RUNNER_FILES)
+    };
+    let layer = home().file("/usr/bin/sudo", sudo.as_path(), 0o4755, ROOT);
+    let layer = ["k8s", "k8s/node_modules", "k8s/node_modules/@actions", "k8s-novolume"]
+        .into_iter()
+        .fold(layer, folder);
+    let layer = file(layer, "run.sh", RUN, 0o755);
+    let layer = file(layer, "k8s/index.js", INDEX, 0o644);
+    let layer = file(layer, "k8s/copy.js", COPY, 0o644);
+    let layer = file(layer, "k8s-novolume/index.js", NOVOLUME, 0o644);
+    layer.tree(&format!("{HOME}/k8s/node_modules/@actions/io"), &io, RUNNER_FILES)
+}
+
+fn runner_config() -> Config {
+    Config {
+        entrypoint: Vec::new(),
+        env: ["RUNNER_MANUALLY_TRAP_SIG=1", "ACTIONS_RUNNER_PRINT_LOG_TO_STDOUT=1"].map(str::to_owned).into(),
+        user: "runner".to_owned(),
+        working_dir: HOME.to_owned(),
+    }
+}

@@ -1,0 +1,43 @@
+//! The image that is shipped, without a daemon; the Dockerfile makes the same one with it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use super::cache::lock;
+use crate::bed::image::{Config, Image, Layer, ROOT};
+use crate::programs::repository;
+
+/// How much the compiler does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// What is shipped.
+    Dist,
+    /// The same programs, built in less time; for tests.
+    Release,
+}
+
+/// Builds the static programs and the archive of the image `headstart:<version>` from them.
+pub fn shipped_image(profile: Profile) -> anyhow::Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let images = repository().join(target).join("images");
+    fs::create_dir_all(&images).with_context(|| format!("failed to create {}", images.display()))?;
+    let (name, programs, archive) = match profile {
+        Profile::Dist => ("dist", repository().join("dist"), images.join("headstart.tar")),
+        Profile::Release => ("release", images.join("release"), images.join("headstart-release.tar")),
+    };
+    let _lock = lock(&images.join("lock"))?;
+    let mut build = Command::new(repository().join("scripts/dist"));
+    let status = build.arg(name).arg(&programs).status().context("failed to run scripts/dist")?;
+    anyhow::ensure!(status.success(), "scripts/dist {name} failed, see above");
+    let image = Image {
+        name: format!("headstart:{}", env!("CARGO_PKG_VERSION")),
+        layers: vec![Layer::default().tree("/", &programs, ROOT)?],
+        config: Config { user: "65532:65532".to_owned(), ..Config::default() },
+    };
+    image.write(&archive)?;
+    Ok(archive)
+}
