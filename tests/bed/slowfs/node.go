@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // node is a file or folder of the backing folder; its requests are charged. What it does not have is free: NFS
@@ -17,6 +19,10 @@ type node struct {
 }
 
 func newRoot(backing string, meter *meter) (*node, error) {
+	backing, err := filepath.EvalSymlinks(backing)
+	if err != nil {
+		return nil, err
+	}
 	var stat syscall.Stat_t
 	if err := syscall.Stat(backing, &stat); err != nil {
 		return nil, err
@@ -83,6 +89,11 @@ func (n *node) Rename(ctx context.Context, name string, parent fs.InodeEmbedder,
 func (n *node) Setattr(ctx context.Context, handle fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	n.meter.modify(&n.meter.counters.Setattr)
 	return n.LoopbackNode.Setattr(ctx, handle, in, out)
+}
+
+// Statx asks about a link itself. The library follows it, so that a link without a target here would not be there.
+func (n *node) Statx(ctx context.Context, handle fs.FileHandle, flags, mask uint32, out *fuse.StatxOut) syscall.Errno {
+	return n.LoopbackNode.Statx(ctx, handle, flags|unix.AT_SYMLINK_NOFOLLOW, mask, out)
 }
 
 // file is an open file that remembers how much of it the server has not seen.

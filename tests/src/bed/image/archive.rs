@@ -77,6 +77,9 @@ impl<W: Write + Seek> Archive<W> {
         header.set_path(name)?;
         header.set_size(size);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_cksum();
         Ok(self.0.write_all(header.as_bytes())?)
     }

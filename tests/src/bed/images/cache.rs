@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use headstart_externals::version::hex;
 use sha2::{Digest as _, Sha256};
 
+use super::npm::Packages;
 use super::recipes::{self, TestImage};
 use crate::bed::image::architecture;
 
 /// All that decides what the images hold, but the machine's own C library and busybox, of which any will do.
-const RECIPE: [&str; 8] = [
+const RECIPE: [&str; 7] = [
     include_str!("recipes.rs"),
     include_str!("externals.rs"),
     include_str!("host.rs"),
@@ -19,13 +20,13 @@ const RECIPE: [&str; 8] = [
     include_str!("../image/layer.rs"),
     include_str!("../image/document.rs"),
     include_str!("../image/archive.rs"),
-    super::npm::VERSIONS,
 ];
 
 /// The archive of a test image, built first if it is not in the cache.
 pub fn archive(image: TestImage) -> anyhow::Result<PathBuf> {
     let cache = cache()?;
-    let folder = cache.join(format!("images-{}", recipe()));
+    let packages = Packages::new(cache.join("npm"))?;
+    let folder = cache.join(format!("images-{}", recipe(&packages)));
     let path = folder.join(format!("{}.tar", image.file_name()));
     // Files appear whole, so only a builder needs the lock.
     if path.is_file() {
@@ -36,7 +37,8 @@ pub fn archive(image: TestImage) -> anyhow::Result<PathBuf> {
     if !path.is_file() {
         eprintln!("… building the test image {}", image.name());
         let work = tempfile::tempdir_in(&cache)?;
-        recipes::image(image, &cache, work.path())?.write(&path)?;
+        recipes::image(image, &recipes::Inputs { packages, cache: &cache, work: work.path() })?
+            .write(&path)?;
     }
     Ok(path)
 }
@@ -54,9 +56,10 @@ fn cache() -> anyhow::Result<PathBuf> {
     Ok(home.join(".cache/headstart"))
 }
 
-fn recipe() -> String {
+fn recipe(packages: &Packages) -> String {
     let mut hash = Sha256::new();
-    for part in RECIPE.into_iter().chain(recipes::FILES).chain([architecture()]) {
+    let parts = RECIPE.into_iter().chain(recipes::FILES).chain([architecture()]);
+    for part in parts.chain(packages.pins()) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use sha2::{Digest as _, Sha512};
 
 /// The versions that the test bed is made from.
-pub(super) const VERSIONS: &str = include_str!("../../../bed/versions.toml");
+const VERSIONS: &str = include_str!("../../../bed/versions.toml");
 
 /// Packages with known content.
 pub(super) struct Packages {
@@ -27,6 +27,11 @@ impl Packages {
         let table = table.context("tests/bed/versions.toml has no section npm")?;
         let pins = table.iter().filter_map(|(name, pin)| Some((name.clone(), pin.as_str()?.to_owned())));
         Ok(Self { folder, pins: pins.collect() })
+    }
+
+    /// Names and integrity of all.
+    pub(super) fn pins(&self) -> impl Iterator<Item = &str> {
+        self.pins.iter().flat_map(|(name, pin)| [name.as_str(), pin.as_str()])
     }
 
     /// Whether a package is among the pinned ones.

@@ -66,17 +66,26 @@ impl TestImage {
     }
 }
 
-/// Prepares an image; what has to be made first is made in `work`.
-pub(super) fn image(image: TestImage, cache: &Path, work: &Path) -> anyhow::Result<Image> {
+/// What recipes work with.
+pub(super) struct Inputs<'a> {
+    pub(super) packages: Packages,
+    /// Where downloads are kept.
+    pub(super) cache: &'a Path,
+    /// Where things are made that go into a layer.
+    pub(super) work: &'a Path,
+}
+
+/// Prepares an image.
+pub(super) fn image(image: TestImage, inputs: &Inputs<'_>) -> anyhow::Result<Image> {
     let name = image.name().to_owned();
     let (layers, config) = match image {
         TestImage::Pause => {
             let config = Config { entrypoint: vec!["/pause".to_owned()], ..Config::default() };
-            (vec![pause(work)?], config)
+            (vec![pause(inputs.work)?], config)
         }
-        TestImage::Busybox => (vec![tools(cache)?], Config::default()),
-        TestImage::Job => (vec![tools(cache)?, libraries()?], Config::default()),
-        TestImage::Runner => (runner(cache, work)?, runner_config()),
+        TestImage::Busybox => (vec![tools(inputs.cache)?], Config::default()),
+        TestImage::Job => (vec![tools(inputs.cache)?, libraries()?], Config::default()),
+        TestImage::Runner => (runner(inputs)?, runner_config()),
     };
     Ok(Image { name, layers, config })
 }
@@ -116,12 +125,12 @@ fn libraries() -> anyhow::Result<Layer> {
     Ok(layer)
 }
 
-fn runner(cache: &Path, work: &Path) -> anyhow::Result<Vec<Layer>> {
-    let packages = Packages::new(cache.join("npm"))?;
+fn runner(inputs: &Inputs<'_>) -> anyhow::Result<Vec<Layer>> {
+    let Inputs { packages, work, .. } = inputs;
     let folder = format!("{HOME}/externals");
     let externals = home().folder(&folder, 0o755, RUNNER_FILES);
-    let externals = externals::add(externals, &folder, RUNNER_FILES, &packages, work)?;
-    Ok(vec![tools(cache)?, libraries()?, externals, program(&packages, work)?])
+    let externals = externals::add(externals, &folder, RUNNER_FILES, packages, work)?;
+    Ok(vec![tools(inputs.cache)?, libraries()?, externals, program(packages, work)?])
 }
 
 /// The home as Ubuntu's adduser makes it: closed to others.
