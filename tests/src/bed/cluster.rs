@@ -92,6 +92,7 @@ impl Cluster {
             cluster.bed().start(service)?;
         }
         cluster.node_is_ready().await?;
+        cluster.say_up("cluster");
         Ok(cluster)
     }
 
