@@ -4,6 +4,7 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,6 +14,7 @@ use kube::Api;
 use super::boxed::NODE;
 use super::command::run;
 use super::control_plane::ControlPlane;
+use super::images::{self, TestImage};
 use super::network::Network;
 use super::node_config;
 use super::packages::{self, IPROUTE, NFTABLES};
@@ -58,6 +60,11 @@ pub struct Cluster {
 
 /// Why this machine cannot have a node, if so. Tests of the node then say so and pass.
 pub fn node_unavailable() -> Option<String> {
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    REASON.get_or_init(look_for_a_reason).clone()
+}
+
+fn look_for_a_reason() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("a node needs root".to_owned());
     }
@@ -67,7 +74,7 @@ pub fn node_unavailable() -> Option<String> {
 }
 
 impl Cluster {
-    /// Starts one that holds these images (OCI archives; one must be the pause image) and waits until pods can run.
+    /// Starts one that holds these images (OCI archives), and the one that every pod needs; waits until pods can run.
     pub async fn start(images: &[PathBuf]) -> Result<Self> {
         Self::make(images, false).await
     }
@@ -85,6 +92,7 @@ impl Cluster {
             cluster.bed().start(service)?;
         }
         cluster.node_is_ready().await?;
+        cluster.say_up("cluster");
         Ok(cluster)
     }
 
@@ -92,6 +100,7 @@ impl Cluster {
         write_configuration(self.plan(), &Network::new(self.bed().place().index).pods())?;
         self.bed().start(self.plan().containerd()?)?;
         self.containerd_answers().await?;
+        self.import(&images::archive(TestImage::Pause)?)?;
         images.iter().try_for_each(|image| self.import(image))
     }
 

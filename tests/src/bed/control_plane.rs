@@ -4,14 +4,14 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use super::command::output;
+use super::command::{output, say};
 use super::owner::Bed;
 use super::pki::{Authority, service_account_keys};
 use super::plan::Plan;
@@ -31,6 +31,7 @@ const SERVICES: [&str; 3] = ["etcd", "kube-apiserver", "kube-controller-manager"
 pub struct ControlPlane {
     bed: Bed,
     plan: Plan,
+    begun: Instant,
 }
 
 impl ControlPlane {
@@ -38,6 +39,7 @@ impl ControlPlane {
     pub async fn start(minor: Minor) -> Result<Self> {
         let control_plane = Self::begin(minor, Shape { node: false, kept: false }, &[])?;
         control_plane.usable().await?;
+        control_plane.say_up("control plane");
         Ok(control_plane)
     }
 
@@ -46,12 +48,13 @@ impl ControlPlane {
         let newest: Vec<&str> = SERVICES.iter().chain(&["kubectl"]).chain(more).copied().collect();
         let newest = Programs::obtain(&newest, Minor::Newest)?;
         let programs = newest.and(Programs::obtain(&["kube-apiserver"], minor)?);
+        let begun = Instant::now();
         let bed = Bed::make(shape)?;
         let plan = Plan::new(bed.place(), programs, shape.node);
         write_identities(&plan)?;
         bed.start(plan.etcd()?)?;
         bed.start(plan.api_server()?)?;
-        Ok(Self { bed, plan })
+        Ok(Self { bed, plan, begun })
     }
 
     /// The second half: the API server answers, controllers run, and a pod could be created in `default`.
@@ -149,6 +152,12 @@ impl ControlPlane {
     /// The bed below: its place, its logs, further services, commands inside.
     pub fn bed(&self) -> &Bed {
         &self.bed
+    }
+
+    /// Tells how long the start took; programs were there before.
+    pub(super) fn say_up(&self, what: &str) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        say(&format!("bed {}: {what} up in {seconds:.1} s", self.bed.place().index));
     }
 
     pub(super) fn plan(&self) -> &Plan {

@@ -88,12 +88,14 @@ impl Runner {
             }
             Request::Stop(name) => self.stop(&name, Signal::TERM),
             Request::Kill(name) => self.stop(&name, Signal::KILL),
-            Request::Crash(name) => {
-                let process =
-                    self.running(&name)?.process.with_context(|| format!("{name} is not running"))?;
-                Ok(kill_process(process, Signal::KILL)?)
-            }
+            Request::Crash(name) => self.signal(&name, Signal::KILL),
+            Request::Prod(name) => self.signal(&name, Signal::USR1),
         }
+    }
+
+    fn signal(&mut self, name: &str, signal: Signal) -> Result<()> {
+        let process = self.running(name)?.process.with_context(|| format!("{name} is not running"))?;
+        Ok(kill_process(process, signal)?)
     }
 
     fn running(&mut self, name: &str) -> Result<&mut Running> {

@@ -44,8 +44,10 @@ pub fn up(images: &[PathBuf]) -> Result<()> {
 pub async fn hold(images: &[PathBuf], kept: bool) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let cluster = Cluster::make(images, kept).await?;
-    println!("KUBECONFIG={}", cluster.kubeconfig().display());
-    println!("KUBECTL={}", cluster.kubectl_program()?.display());
+    let (kubeconfig, kubectl) = (cluster.kubeconfig(), cluster.kubectl_program()?);
+    // In one piece: who reads may go away after the first line.
+    let text = format!("KUBECONFIG={}\nKUBECTL={}\n", kubeconfig.display(), kubectl.display());
+    print!("{text}");
     // Whoever waits for the end of `bed up`'s output must not wait for the end of the cluster.
     let nowhere = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&nowhere)?;

@@ -21,6 +21,7 @@ pub mod place;
 pub mod plan;
 pub mod programs;
 pub mod protocol;
+pub mod slow_disk;
 pub mod supervise;
 pub mod versions;
 

@@ -37,7 +37,7 @@ pub fn containerd(plan: &Plan) -> Result<String> {
         r#"version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp", "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.native", "io.containerd.internal.v1.opt"]
+disabled_plugins = ["io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.native", "io.containerd.internal.v1.opt"]
 [grpc]
   address = "{CONTAINERD}"
 [plugins."io.containerd.cri.v1.images"]

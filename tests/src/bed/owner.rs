@@ -98,9 +98,10 @@ impl Bed {
         self.place.path("log").join(format!("{service}.log"))
     }
 
-    /// The last lines of all logs whose name is asked for.
+    /// The last lines of the logs of these services, as far as they run here.
     pub fn tails(&self, services: &[&str]) -> String {
-        services.iter().map(|service| self.tail(service)).collect()
+        let here = services.iter().filter(|service| self.log(service).exists());
+        here.map(|service| self.tail(service)).collect()
     }
 
     fn tail(&self, service: &str) -> String {

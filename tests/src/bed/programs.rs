@@ -160,8 +160,9 @@ impl Go {
     }
 
     fn go(&self, arguments: &[&str]) -> Command {
-        let mut go = Command::new("go");
-        go.args(arguments).current_dir(&self.folder).env("GOWORK", "off");
+        // It must not go on building after this process was killed and its lock is free.
+        let mut go = Command::new("setpriv");
+        go.args(["--pdeathsig", "KILL", "go"]).args(arguments).current_dir(&self.folder).env("GOWORK", "off");
         if std::env::var_os("GOCACHE").is_none() {
             go.env("GOCACHE", &self.cache);
         }

@@ -17,6 +17,8 @@ pub enum Request {
     Kill(String),
     /// Kills it; it comes back at once, as under systemd.
     Crash(String),
+    /// Sends it SIGUSR1, upon which some programs tell what they have done.
+    Prod(String),
 }
 
 /// A program that is kept running.

@@ -9,7 +9,7 @@ use headstart_tests::bed::images;
 use headstart_tests::bed::place::Place;
 use headstart_tests::bed::programs::Programs;
 use headstart_tests::bed::supervise::{self, Shape};
-use headstart_tests::bed::{Minor, init, kept};
+use headstart_tests::bed::{Minor, images, init, kept};
 
 #[derive(Parser)]
 #[command(about = "A real Kubernetes on this machine, for tests")]
@@ -22,7 +22,7 @@ struct Args {
 enum Do {
     /// Start a cluster that stays
     Up {
-        /// OCI archives to import
+        /// OCI archives to import, besides those that every pod needs
         images: Vec<PathBuf>,
     },
     /// Take it down; fails if anything is left

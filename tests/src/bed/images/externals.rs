@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use headstart_externals::selection::NODE;
 
 use super::npm::Packages;
-use crate::bed::image::{Layer, Owner, architecture};
+use crate::bed::image::{Layer, Owner, ROOT, architecture};
 
 /// One Node.js release with the tools in it.
 struct Release {
@@ -56,13 +56,28 @@ pub(super) fn add(
         if architecture() == "amd64" {
             // As in the releases: the program and its licence. No musl build of these versions is in a registry, so
             // it is the same program, which an Alpine container could not run.
-            let alpine = format!("{path}/{}_alpine", release.entry);
-            layer = layer.folder(&alpine, 0o755, owner).folder(&format!("{alpine}/bin"), 0o755, owner);
-            layer = layer.file(&format!("{alpine}/{NODE}"), folder.join(NODE).as_path(), 0o755, owner);
-            layer = layer.file(&format!("{alpine}/LICENSE"), folder.join("LICENSE").as_path(), 0o644, owner);
+            layer = program(layer, &format!("{path}/{}_alpine", release.entry), &folder, owner);
         }
     }
     Ok(layer)
+}
+
+/// What the built-in profile keeps, at the root: an image that pods can mount.
+pub(super) fn kept(packages: &Packages, work: &Path) -> anyhow::Result<Layer> {
+    let [_, node16] = &RELEASES;
+    let folder = work.join(node16.entry);
+    packages.unpack(&node16.package(), &folder)?;
+    let entries: &[&str] = if architecture() == "amd64" { &["node16", "node16_alpine"] } else { &["node16"] };
+    Ok(entries.iter().fold(Layer::default(), |layer, entry| program(layer, entry, &folder, ROOT)))
+}
+
+/// The program and its licence, as `<entry>/bin/node` and `<entry>/LICENSE`.
+fn program(layer: Layer, entry: &str, folder: &Path, owner: Owner) -> Layer {
+    layer
+        .folder(entry, 0o755, owner)
+        .folder(&format!("{entry}/bin"), 0o755, owner)
+        .file(&format!("{entry}/{NODE}"), folder.join(NODE).as_path(), 0o755, owner)
+        .file(&format!("{entry}/LICENSE"), folder.join("LICENSE").as_path(), 0o644, owner)
 }
 
 impl Release {

@@ -37,13 +37,15 @@ pub enum TestImage {
     Busybox,
     /// What a job may run in: the small tools, bash, and the C library that Node.js needs.
     Job,
+    /// What the built-in profile keeps of the externals, as the root of an image; for image volumes.
+    Externals,
     /// The runner, with real externals; its `run.sh` makes the copy of the legacy hooks.
     Runner,
 }
 
 impl TestImage {
     /// All of them, small ones first.
-    pub const ALL: [Self; 4] = [Self::Pause, Self::Busybox, Self::Job, Self::Runner];
+    pub const ALL: [Self; 5] = [Self::Pause, Self::Busybox, Self::Job, Self::Externals, Self::Runner];
 
     /// The name that pods use.
     pub fn name(self) -> &'static str {
@@ -51,6 +53,7 @@ impl TestImage {
             Self::Pause => "lab.local/pause:1",
             Self::Busybox => "lab.local/busybox:1",
             Self::Job => "lab.local/job:1",
+            Self::Externals => "lab.local/externals:1",
             Self::Runner => "ghcr.io/actions/actions-runner:2.304.0",
         }
     }
@@ -61,6 +64,7 @@ impl TestImage {
             Self::Pause => "pause",
             Self::Busybox => "busybox",
             Self::Job => "job",
+            Self::Externals => "externals",
             Self::Runner => "runner",
         }
     }
@@ -85,6 +89,7 @@ pub(super) fn image(image: TestImage, inputs: &Inputs<'_>) -> anyhow::Result<Ima
         }
         TestImage::Busybox => (vec![tools(inputs.cache)?], Config::default()),
         TestImage::Job => (vec![tools(inputs.cache)?, libraries()?], Config::default()),
+        TestImage::Externals => (vec![externals::kept(&inputs.packages, inputs.work)?], Config::default()),
         TestImage::Runner => (runner(inputs)?, runner_config()),
     };
     Ok(Image { name, layers, config })

@@ -11,6 +11,9 @@ use super::cache::lock;
 use crate::bed::image::{Config, Image, Layer, ROOT};
 use crate::programs::repository;
 
+/// Whom programs run as unless a manifest says otherwise.
+const USER: &str = "65532:65532";
+
 /// How much the compiler does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
@@ -36,8 +39,36 @@ pub fn shipped_image(profile: Profile) -> anyhow::Result<PathBuf> {
     let image = Image {
         name: format!("headstart:{}", env!("CARGO_PKG_VERSION")),
         layers: vec![Layer::default().tree("/", &programs, ROOT)?],
-        config: Config { user: "65532:65532".to_owned(), ..Config::default() },
+        config: Config { user: USER.to_owned(), ..Config::default() },
     };
     image.write(&archive)?;
     Ok(archive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &str) -> String {
+        fs::read_to_string(repository().join(path)).unwrap()
+    }
+
+    #[test]
+    fn the_dockerfile_makes_the_same_image() {
+        let dockerfile = read("Dockerfile");
+        let steps: Vec<&str> = dockerfile.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(steps, ["FROM scratch", "COPY dist/ /", &format!("USER {USER}")]);
+    }
+
+    #[test]
+    fn every_program_of_the_workspace_is_in_the_image() {
+        let script = read("scripts/dist");
+        let shipped = script.lines().find_map(|line| line.strip_prefix("programs=(")).unwrap();
+        let shipped: Vec<&str> = shipped.trim_end_matches(')').split(' ').collect();
+        for folder in ["webhook", "cachesync", "controller", "cli"] {
+            let manifest: toml::Table = read(&format!("{folder}/Cargo.toml")).parse().unwrap();
+            let name = manifest["package"]["name"].as_str().unwrap();
+            assert!(shipped.contains(&name), "scripts/dist does not build {name}");
+        }
+    }
 }
