@@ -8,6 +8,7 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io::BufWriter;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -49,7 +50,8 @@ impl Image {
     pub fn write(&self, path: &Path) -> anyhow::Result<String> {
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
-        let beside = tempfile::NamedTempFile::new_in(folder)?;
+        let readable = fs::Permissions::from_mode(0o644);
+        let beside = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
         let digest = self
             .write_to(beside.as_file())
             .with_context(|| format!("failed to write image {} to {}", self.name, path.display()))?;
