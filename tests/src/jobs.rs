@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::bed::Cluster;
 use crate::bed::images::TestImage;
+use crate::bed::slow_disk;
 use crate::fixtures;
 
 /// The runner's name in every recorded body.
@@ -30,19 +31,9 @@ impl Storage {
     fn folder(self, cluster: &Cluster) -> String {
         match self {
             Self::Local => cluster.bed().place().path("claims").display().to_string(),
-            Self::Slow => "/run/slow".to_owned(),
+            Self::Slow => slow_disk::MOUNT.to_owned(),
         }
     }
-}
-
-/// Mounts the slow file system on the node, at these round trips.
-pub fn mount_slow(cluster: &Cluster, slowfs: &str, rtt: &str, rtt_read: &str) {
-    let backing = cluster.bed().place().path("slow-backing").display().to_string();
-    let mounted = Storage::Slow.folder(cluster);
-    cluster.bed().run_inside(&["mkdir", "-p", &backing, &mounted]).unwrap();
-    cluster.serve("slowfs", &[slowfs, "-rtt", rtt, "-rtt-read", rtt_read, &backing, &mounted]).unwrap();
-    let is_mounted = || cluster.bed().run_inside(&["mountpoint", "-q", &mounted]).ok();
-    crate::wait::blocking(crate::wait::DEADLINE, is_mounted).expect("slowfs mounts");
 }
 
 /// What a runner pod needs around it: its claim's volume, its account, its secret.

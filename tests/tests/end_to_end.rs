@@ -8,8 +8,8 @@ use std::time::Duration;
 use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
 use headstart_externals::state::MountKind;
 use headstart_tests::bed::command::say;
-use headstart_tests::bed::programs::Programs;
-use headstart_tests::bed::{Cluster, Minor, TestNamespace, headstart, node_unavailable};
+use headstart_tests::bed::slow_disk::SlowDisk;
+use headstart_tests::bed::{Cluster, TestNamespace, headstart, node_unavailable};
 use headstart_tests::jobs::{self, Storage};
 use headstart_tests::wait::{until, within};
 use k8s_openapi::api::core::v1::Pod;
@@ -37,8 +37,7 @@ async fn turn() -> Option<(&'static Cluster, Client, MutexGuard<'static, ()>)> {
     let cluster = CLUSTER.get_or_init(|| async {
         let cluster = Cluster::start(&headstart::images().unwrap()).await.unwrap();
         headstart::install(&cluster).await.unwrap();
-        let slowfs = Programs::obtain(&["slowfs"], Minor::Newest).unwrap();
-        jobs::mount_slow(&cluster, slowfs.path("slowfs").unwrap().to_str().unwrap(), "1ms", "0.3ms");
+        SlowDisk::mount(&cluster, "1ms", "0.3ms").unwrap();
         cluster
     });
     let cluster = cluster.await;
