@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check cluster cluster-down images dist
+.PHONY: help build demo test test-full check bench-externals cluster cluster-down images dist
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -27,11 +27,14 @@ check: ## Format, lints, documentation: everything that needs no run
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --document-private-items
 
-cluster: build ## Start a real one-node Kubernetes on this machine (root), and say how to reach it
+cluster: build ## Start a real one-node Kubernetes with Headstart on this machine (root), and say how to reach it
 	./target/debug/bed up
 
 cluster-down: build ## Take it down; fails if anything of it is left
 	./target/debug/bed down
+
+bench-externals: build ## Compare the legacy copy with and without Headstart, on a real node with slow storage (root)
+	HEADSTART_ROUNDS=3 $(CARGO) test --locked --package headstart-tests --test end_to_end a_legacy_runner -- --nocapture
 
 dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
 	./scripts/dist

@@ -89,7 +89,7 @@ async fn nothing_survives_an_owner_that_is_killed() {
         return;
     }
     let mut owner = Command::new(program("bed"));
-    owner.arg("hold").stdin(Stdio::null()).stdout(Stdio::piped());
+    owner.args(["hold", "--bare"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut owner = owner.spawn().unwrap();
     let lines = BufReader::new(owner.stdout.take().unwrap()).lines();
     let kubeconfig =

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub fn images() -> Result<Vec<PathBuf>> {
     let parts = [TestImage::Pause, TestImage::Job, TestImage::Runner];
     let mut images = parts.into_iter().map(archive).collect::<Result<Vec<_>>>()?;
-    images.push(shipped_image(Profile::Release)?);
+    images.push(shipped_image(Profile::Bed)?);
     Ok(images)
 }
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,14 +11,33 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::cluster::{Cluster, node_unavailable};
 use super::command::say;
+use super::headstart;
 use super::leftovers::remains;
 use super::place::{Place, known, sweep};
 use crate::wait::blocking;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What kind of cluster is wanted.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Wish {
+    /// It stays until `bed down`
+    #[arg(long)]
+    pub kept: bool,
+    /// Without Headstart
+    #[arg(long)]
+    pub bare: bool,
+}
+
+impl Wish {
+    fn flags(self) -> impl Iterator<Item = &'static str> {
+        let flags = [(self.kept, "--kept"), (self.bare, "--bare")];
+        flags.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag)
+    }
+}
+
 /// Starts a cluster that outlives this process, in the hands of one that waits to be told to end.
-pub fn up(images: &[PathBuf]) -> Result<()> {
+pub fn up(wish: Wish) -> Result<()> {
     sweep()?;
     if let Some(reason) = node_unavailable() {
         bail!("{reason}");
@@ -28,7 +46,7 @@ pub fn up(images: &[PathBuf]) -> Result<()> {
         bail!("a cluster is up already ({}); take it down with `make cluster-down`", place.folder.display());
     }
     let mut holder = Command::new(std::env::current_exe()?);
-    holder.args(["hold", "--kept"]).args(images).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    holder.arg("hold").args(wish.flags()).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let mut holder = holder.spawn()?;
     let output = holder.stdout.take().context("no pipe")?;
     let lines: Vec<String> = BufReader::new(output).lines().map_while(Result::ok).collect();
@@ -41,9 +59,13 @@ pub fn up(images: &[PathBuf]) -> Result<()> {
 }
 
 /// `bed hold`: owns a cluster until SIGTERM. Says what there is to say, and closes its output then.
-pub async fn hold(images: &[PathBuf], kept: bool) -> Result<()> {
+pub async fn hold(wish: Wish) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let cluster = Cluster::make(images, kept).await?;
+    let images = if wish.bare { Vec::new() } else { headstart::images()? };
+    let cluster = Cluster::make(&images, wish.kept).await?;
+    if !wish.bare {
+        headstart::install(&cluster).await?;
+    }
     let (kubeconfig, kubectl) = (cluster.kubeconfig(), cluster.kubectl_program()?);
     // In one piece: who reads may go away after the first line.
     let text = format!("KUBECONFIG={}\nKUBECTL={}\n", kubeconfig.display(), kubectl.display());

@@ -62,6 +62,11 @@ impl Cache {
         Ok(Self(fs::canonicalize(&folder)?))
     }
 
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     fn path(&self, build: &Build) -> PathBuf {
         self.0.join(&build.folder).join(&build.program)
     }

@@ -1,10 +1,10 @@
 //! The test bed by hand: what the Makefile calls, and what the harness starts as its own helpers.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use headstart_tests::bed::kept::Wish;
 use headstart_tests::bed::place::Place;
 use headstart_tests::bed::programs::Programs;
 use headstart_tests::bed::supervise::{self, Shape};
@@ -19,10 +19,11 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Do {
-    /// Start a cluster that stays
+    /// Start a cluster that stays, with Headstart installed
     Up {
-        /// OCI archives to import, besides those that every pod needs
-        images: Vec<PathBuf>,
+        /// Without Headstart
+        #[arg(long)]
+        bare: bool,
     },
     /// Take it down; fails if anything is left
     Down,
@@ -39,9 +40,8 @@ enum Do {
     /// Own a cluster until SIGTERM; started by `up`
     #[command(hide = true)]
     Hold {
-        images: Vec<PathBuf>,
-        #[arg(long)]
-        kept: bool,
+        #[command(flatten)]
+        wish: Wish,
     },
     /// Make a bed and clean up behind it; started by its owner
     #[command(hide = true)]
@@ -80,13 +80,13 @@ fn main() -> ExitCode {
 
 fn run(command: Do) -> Result<()> {
     match command {
-        Do::Up { images } => kept::up(&images),
+        Do::Up { bare } => kept::up(Wish { kept: true, bare }),
         Do::Down => kept::down(),
         Do::Images(args) => images::main(args),
         Do::Programs { names, oldest } => {
             programs(&names, if oldest { Minor::Oldest } else { Minor::Newest })
         }
-        Do::Hold { images, kept } => tokio::runtime::Runtime::new()?.block_on(kept::hold(&images, kept)),
+        Do::Hold { wish } => tokio::runtime::Runtime::new()?.block_on(kept::hold(wish)),
         Do::Supervise { node, kept } => {
             supervise::supervise(Shape { node, kept }).inspect_err(supervise::report)
         }

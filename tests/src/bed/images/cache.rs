@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::npm::Packages;
 use super::recipes::{self, TestImage};
 use crate::bed::image::architecture;
+use crate::bed::programs::Cache;
 
 /// All that decides what the images hold, but the machine's own C library and busybox, of which any will do.
 const RECIPE: [&str; 7] = [
@@ -24,7 +25,7 @@ const RECIPE: [&str; 7] = [
 
 /// The archive of a test image, built first if it is not in the cache.
 pub fn archive(image: TestImage) -> anyhow::Result<PathBuf> {
-    let cache = cache()?;
+    let cache = Cache::locate()?.folder().to_owned();
     let packages = Packages::new(cache.join("npm"))?;
     let folder = cache.join(format!("images-{}", recipe(&packages)));
     let path = folder.join(format!("{}.tar", image.file_name()));
@@ -51,11 +52,6 @@ pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
 }
 
 /// What outlives the target folder: downloads and images.
-fn cache() -> anyhow::Result<PathBuf> {
-    let home = std::env::home_dir().context("no home folder for the cache of images; set HOME")?;
-    Ok(home.join(".cache/headstart"))
-}
-
 fn recipe(packages: &Packages) -> String {
     let mut hash = Sha256::new();
     let parts = RECIPE.into_iter().chain(recipes::FILES).chain([architecture()]);

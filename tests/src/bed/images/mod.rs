@@ -29,7 +29,7 @@ pub struct Args {
 enum Command {
     /// Build the image that is shipped, from static programs
     Shipped {
-        /// Cargo's profile: `release` builds faster, `dist` is what is shipped
+        /// Cargo's profile: `bed` builds faster, `dist` is what is shipped
         #[arg(long, value_enum, default_value_t = Profile::Dist)]
         profile: Profile,
     },

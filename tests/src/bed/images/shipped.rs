@@ -19,8 +19,8 @@ const USER: &str = "65532:65532";
 pub enum Profile {
     /// What is shipped.
     Dist,
-    /// The same programs, built in less time; for tests.
-    Release,
+    /// The same programs, built in far less time; for the test bed.
+    Bed,
 }
 
 /// Builds the static programs and the archive of the image `headstart:<version>` from them.
@@ -30,7 +30,7 @@ pub fn shipped_image(profile: Profile) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&images).with_context(|| format!("failed to create {}", images.display()))?;
     let (name, programs, archive) = match profile {
         Profile::Dist => ("dist", repository().join("dist"), images.join("headstart.tar")),
-        Profile::Release => ("release", images.join("release"), images.join("headstart-release.tar")),
+        Profile::Bed => ("bed", images.join("bed"), images.join("headstart-bed.tar")),
     };
     let _lock = lock(&images.join("lock"))?;
     let mut build = Command::new(repository().join("scripts/dist"));
