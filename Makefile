@@ -26,6 +26,7 @@ check: ## Format, lints, documentation: everything that needs no run
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --document-private-items
+	cd tests/bed/slowfs && go vet ./... && go test ./...
 
 cluster: build ## Start a real one-node Kubernetes with Headstart on this machine (root), and say how to reach it
 	./target/debug/bed up
@@ -34,7 +35,7 @@ cluster-down: build ## Take it down; fails if anything of it is left
 	./target/debug/bed down
 
 bench-externals: build ## Compare the legacy copy with and without Headstart, on a real node with slow storage (root)
-	HEADSTART_ROUNDS=3 $(CARGO) test --locked --package headstart-tests --test end_to_end a_legacy_runner -- --nocapture
+	HEADSTART_REQUIRE_NODE=1 HEADSTART_ROUNDS=3 $(CARGO) test --locked --package headstart-tests --test end_to_end a_legacy_runner -- --nocapture
 
 dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
 	./scripts/dist

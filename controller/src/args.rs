@@ -1,5 +1,6 @@
 //! The controller's flags, and its start from them.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +49,10 @@ pub struct Args {
     #[arg(long, env = "HEADSTART_ADMIN_LISTEN", default_value = "127.0.0.1:8083")]
     pub admin_listen: SocketAddr,
 
+    /// Who issues the webhook's certificate and writes the CA bundle
+    #[arg(long, env = "HEADSTART_CERTIFICATES", value_enum, default_value_t = Certificates::Issue)]
+    pub certificates: Certificates,
+
     /// Names of the objects that it writes.
     #[command(flatten)]
     pub objects: ObjectArgs,
@@ -55,6 +60,15 @@ pub struct Args {
     /// Logging.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Who issues the webhook's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Certificates {
+    /// The controller
+    Issue,
+    /// Something else, such as cert-manager; the controller leaves Secrets and webhook configuration alone
+    External,
 }
 
 /// Names of objects; the defaults are those of the manifests.
@@ -158,9 +172,10 @@ impl Replica {
             leaf_secret: objects.tls_secret.clone(),
             webhooks: objects.webhook_configuration.clone(),
         };
+        let issues = self.args.certificates == Certificates::Issue;
         let (client, metrics) = (self.client.clone(), self.metrics.clone());
         Duties {
-            keeper: Keeper::new(client.clone(), names, metrics.clone()),
+            keeper: issues.then(|| Keeper::new(client.clone(), names, metrics.clone())),
             cluster: ClusterDuty {
                 watched: self.watched.clone(),
                 config: self.config.clone(),
@@ -168,6 +183,7 @@ impl Replica {
                 state: StateWriter::new(client.clone(), namespace, &objects.published_state),
                 nodes: NodeWriter::new(client),
                 reports: Reports::default(),
+                waiting: HashMap::new(),
                 metrics,
             },
         }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures::{StreamExt as _, stream};
 use headstart_externals::config::Config;
-use headstart_externals::names::NAMESPACE_LABEL;
 use headstart_externals::state::{Allowed, PublishedState};
+use headstart_externals::version::VersionName;
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 use jiff::Timestamp;
@@ -17,17 +18,20 @@ use kube::ResourceExt as _;
 use tokio::sync::watch;
 
 use crate::certificates::Keeper;
-use crate::metrics::Metrics;
-use crate::nodes::{NodeWriter, Reports, Seen, Verdict, judge};
+use crate::metrics::{Leadership, Metrics};
+use crate::nodes::{NodeWriter, Reports, Seen, judge};
 use crate::probe::{Candidate, Prober, candidates};
-use crate::publish::{NodeView, StateWriter, next_state};
+use crate::publish::{Cluster, NodeView, StateWriter, next_state};
 use crate::watched::Watched;
 
 /// How often everything is looked at without a reason.
 const ROUND: Duration = Duration::from_secs(15);
 
-/// How soon after a failure.
-const RETRY: Duration = Duration::from_secs(2);
+/// Shortest time between two rounds: in a large cluster something changes all the time.
+const REST: Duration = Duration::from_millis(200);
+
+/// The pause after a first failure; it doubles with each further one, up to [`ROUND`].
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Longest round; the API server may be slow.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
@@ -35,13 +39,13 @@ const ROUND_LIMIT: Duration = Duration::from_secs(60);
 /// How often the certificates are looked at, by the wall clock.
 const CERTIFICATES: Duration = Duration::from_secs(10);
 
-/// Changes come in bursts; this long is waited for the next one.
-const BURST: Duration = Duration::from_millis(50);
+/// Nodes that are written to at once.
+const WRITES: usize = 16;
 
 /// The duties of a leader.
 pub struct Duties {
-    /// Issues certificates.
-    pub keeper: Keeper,
+    /// Issues certificates; `None` where something else does.
+    pub keeper: Option<Keeper>,
     /// The rest.
     pub cluster: ClusterDuty,
 }
@@ -49,24 +53,30 @@ pub struct Duties {
 impl Duties {
     /// Does them until the term is over.
     pub async fn run(self, over: Shutdown) -> anyhow::Result<()> {
-        let Self { keeper, cluster } = self;
+        let Self { keeper, mut cluster } = self;
         let metrics = cluster.metrics.clone();
-        metrics.leading(true);
-        let done = tokio::try_join!(issue(keeper, metrics.clone(), over.clone()), cluster.run(over));
-        metrics.leading(false);
-        done.map(drop)
+        // Also where the term is cut off.
+        let _leading = Leadership::begin(&metrics);
+        let certificates = async {
+            match keeper {
+                Some(keeper) => issue(keeper, metrics.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over.begun() => Ok(()),
+            ended = certificates => ended,
+            ended = cluster.run() => ended,
+        }
     }
 }
 
-/// Keeps the certificates until the term is over.
-async fn issue(keeper: Keeper, metrics: Metrics, over: Shutdown) -> anyhow::Result<()> {
+/// Keeps the certificates; every step can be cut off.
+async fn issue(keeper: Keeper, metrics: Metrics) -> anyhow::Result<()> {
     let mut failing = Failing::new("certificates", metrics);
     loop {
-        let wait = failing.note(limited(keeper.settle()).await, CERTIFICATES);
-        tokio::select! {
-            () = over.begun() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
-        }
+        let pause = failing.note(limited(keeper.settle()).await);
+        tokio::time::sleep(pause.unwrap_or(CERTIFICATES)).await;
     }
 }
 
@@ -84,26 +94,28 @@ pub struct ClusterDuty {
     pub nodes: NodeWriter,
     /// When which report was renewed.
     pub reports: Reports,
+    /// Since when which version waits to be offered.
+    pub waiting: HashMap<VersionName, Instant>,
     /// Counters.
     pub metrics: Metrics,
 }
 
 impl ClusterDuty {
-    async fn run(mut self, over: Shutdown) -> anyhow::Result<()> {
-        tokio::select! {
-            () = over.begun() => return Ok(()),
-            ready = self.watched.ready() => ready?,
-        }
+    /// Round after round; every one can be cut off.
+    async fn run(&mut self) -> anyhow::Result<()> {
+        self.watched.ready().await?;
         let mut failing = Failing::new("cluster", self.metrics.clone());
         let changed = self.watched.changed.clone();
         let mut config = self.config.clone();
         loop {
-            let wait = failing.note(limited(self.round()).await, ROUND);
-            tokio::select! {
-                () = over.begun() => return Ok(()),
-                () = changed.notified() => tokio::time::sleep(BURST).await,
-                _ = config.changed() => {}
-                () = tokio::time::sleep(wait) => {}
+            match failing.note(limited(self.round()).await) {
+                // What changed meanwhile is seen then.
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => tokio::select! {
+                    () = changed.notified() => tokio::time::sleep(REST).await,
+                    _ = config.changed() => {}
+                    () = tokio::time::sleep(ROUND) => {}
+                },
             }
         }
     }
@@ -113,19 +125,27 @@ impl ClusterDuty {
         let nodes = self.watched.nodes.state();
         let leases = self.watched.reports.state();
         let seen = self.reports.read(leases.iter().map(AsRef::as_ref), Instant::now());
-        let views: Vec<NodeView> = nodes.iter().map(|node| view(node, seen.get(&node.name_any()))).collect();
+        let views: Vec<NodeView> = nodes.iter().map(|node| view(node, &seen)).collect();
         let state = self.publish(&config, &views).await?;
-        self.tell_nodes(&config, &state, &views, &seen).await
+        let told = nodes.iter().zip(&views).filter(|(_, view)| view.is_selected(&config));
+        self.tell_nodes(told.map(|(node, view)| (node.as_ref(), view)), &state, &seen).await
     }
 
     /// Publishes what follows from reports and probes, if it is news; returns what is published.
     async fn publish(&mut self, config: &Config, nodes: &[NodeView]) -> anyhow::Result<PublishedState> {
         let written = self.state.read().await?;
         let before = written.as_ref().and_then(|written| written.state.clone());
-        let nowhere = Allowed::Namespaces(Default::default());
-        let draft = next_state(config, nodes, nowhere, before.as_ref());
-        let allowed = self.prober.allowed(&draft, &self.candidates()).await;
-        let state = next_state(config, nodes, allowed, before.as_ref());
+        let now = Instant::now();
+        self.waiting.retain(|version, _| config.revisions().any(|(_, known)| known.version == *version));
+        for (_, revision) in config.revisions() {
+            self.waiting.entry(revision.version.clone()).or_insert(now);
+        }
+        let waited = self.waiting.iter().map(|(version, since)| (version.clone(), now - *since)).collect();
+        let cluster = Cluster { config, nodes, waited: &waited };
+        let allowed_before = before.as_ref().map_or(NOWHERE, |state| state.allowed.clone());
+        let draft = next_state(cluster, allowed_before.clone(), before.as_ref());
+        let allowed = self.prober.allowed(&draft, &allowed_before, &self.candidates()).await;
+        let state = next_state(cluster, allowed, before.as_ref());
         if before.as_ref() != Some(&state) {
             self.state.write(&state, written).await?;
             let (generation, versions) = (state.generation, state.versions.len());
@@ -139,53 +159,53 @@ impl ClusterDuty {
     fn candidates(&self) -> Vec<Candidate> {
         let mut found = Vec::new();
         for namespace in self.watched.namespaces.state() {
-            let wish = namespace.labels().get(NAMESPACE_LABEL).cloned().unwrap_or_default();
             let version = namespace.resource_version().unwrap_or_default();
             if namespace.metadata.deletion_timestamp.is_none() {
-                found.extend(candidates(&namespace.name_any(), &version, &wish));
+                found.extend(candidates(&namespace.name_any(), &version, namespace.labels()));
             }
         }
         found
     }
 
-    async fn tell_nodes(
+    async fn tell_nodes<'n>(
         &self,
-        config: &Config,
+        nodes: impl Iterator<Item = (&'n Node, &'n NodeView)>,
         state: &PublishedState,
-        views: &[NodeView],
         seen: &HashMap<String, Seen>,
     ) -> anyhow::Result<()> {
+        let mut writes = Vec::new();
         let mut statuses = Vec::new();
-        let nodes = self.watched.nodes.state();
-        let mut failed = None;
-        for view in views.iter().filter(|view| view.is_selected(config)) {
-            let verdict: Verdict = judge(view, seen.get(&view.name), &state.versions);
+        for (node, view) in nodes {
+            let verdict = judge(view, seen.get(&view.name), &state.versions);
             statuses.push(verdict.condition.status);
-            let Some(node) = nodes.iter().find(|node| node.name_any() == view.name) else { continue };
-            if let Err(error) = self.nodes.write(node, &verdict).await {
-                failed = Some((view.name.clone(), error));
-            }
+            writes.push(async move {
+                let written = self.nodes.write(node, &verdict).await;
+                written.with_context(|| format!("failed to write to the node {}", node.name_any()))
+            });
         }
-        self.metrics.nodes(&statuses);
-        match failed {
-            None => Ok(()),
-            Some((name, error)) => Err(error).with_context(|| format!("failed to write to the node {name}")),
-        }
+        self.metrics.nodes(statuses.into_iter());
+        let written: Vec<_> = stream::iter(writes).buffer_unordered(WRITES).collect().await;
+        written.into_iter().collect()
     }
 }
 
+/// What is allowed before anything was tried.
+const NOWHERE: Allowed = Allowed::Namespaces(std::collections::BTreeMap::new());
+
 /// A node as the decisions see it.
-fn view(node: &Node, seen: Option<&Seen>) -> NodeView {
+fn view(node: &Node, seen: &HashMap<String, Seen>) -> NodeView {
+    let name = node.name_any();
+    let report = seen.get(&name).and_then(|seen| seen.report.clone());
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let is_ready = |(kind, status): (&str, &str)| kind == "Ready" && status == "True";
     let created = node.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let age = Timestamp::now().duration_since(created);
     NodeView {
-        name: node.name_any(),
+        name,
         labels: node.labels().clone(),
         ready: conditions.map(|known| (known.type_.as_str(), known.status.as_str())).any(is_ready),
         age: Duration::from_secs(age.as_secs().max(0).unsigned_abs()),
-        report: seen.and_then(|seen| seen.report.clone()),
+        report,
     }
 }
 
@@ -201,31 +221,31 @@ struct Failing {
     duty: &'static str,
     metrics: Metrics,
     trouble: Trouble,
+    failures: u32,
 }
 
 impl Failing {
     fn new(duty: &'static str, metrics: Metrics) -> Self {
-        Self { duty, metrics, trouble: Trouble::default() }
+        Self { duty, metrics, trouble: Trouble::default(), failures: 0 }
     }
 
-    /// How long to wait after this outcome.
-    fn note(&mut self, outcome: anyhow::Result<()>, otherwise: Duration) -> Duration {
+    /// How long to pause after this outcome; `None` after a success.
+    fn note(&mut self, outcome: anyhow::Result<()>) -> Option<Duration> {
         let duty = self.duty;
-        match outcome {
-            Ok(()) => {
-                if self.trouble.is_over() {
-                    tracing::info!(duty, "works again");
-                }
-                otherwise
+        let Err(error) = outcome else {
+            self.failures = 0;
+            if self.trouble.is_over() {
+                tracing::info!(duty, "works again");
             }
-            Err(error) => {
-                self.metrics.failed(duty);
-                let error = format!("{error:#}");
-                if self.trouble.is_news(&error) {
-                    tracing::warn!(duty, error, "a round failed; trying again");
-                }
-                RETRY
-            }
+            return None;
+        };
+        self.metrics.failed(duty);
+        let error = format!("{error:#}");
+        if self.trouble.is_news(&error) {
+            tracing::warn!(duty, error, "a round failed; trying again");
         }
+        let pause = RETRY * 2_u32.pow(self.failures.min(4));
+        self.failures += 1;
+        Some(pause.min(ROUND))
     }
 }

@@ -1,9 +1,9 @@
 //! The controller's metrics, in base units, registered where they are made.
 
+use std::collections::BTreeMap;
+
 use headstart_externals::state::MountKind;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
-
-use crate::probe::Outcome;
 
 /// What is counted.
 #[derive(Clone)]
@@ -51,30 +51,21 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(crate) fn leading(&self, leading: bool) {
-        self.leading.set(leading.into());
-    }
-
     pub(crate) fn published(&self, generation: u64) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
     /// How many nodes have which status of the condition.
-    pub(crate) fn nodes(&self, statuses: &[&str]) {
-        for status in ["True", "False", "Unknown"] {
-            let count = statuses.iter().filter(|known| **known == status).count();
-            self.nodes.with_label_values(&[status]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub(crate) fn nodes<'s>(&self, statuses: impl Iterator<Item = &'s str>) {
+        let mut counts = BTreeMap::from([("True", 0), ("False", 0), ("Unknown", 0)]);
+        statuses.for_each(|status| *counts.entry(status).or_default() += 1);
+        for (status, count) in counts {
+            self.nodes.with_label_values(&[status]).set(count);
         }
     }
 
-    pub(crate) fn probed(&self, kind: MountKind, outcome: &Outcome) {
-        let word = match outcome {
-            Outcome::Works => "works",
-            Outcome::Refused(_) => "refused",
-            Outcome::Impossible => "impossible",
-            Outcome::Failed(_) => "failed",
-        };
-        self.probes.with_label_values(&[kind.to_string().as_str(), word]).inc();
+    pub(crate) fn probed(&self, kind: MountKind, outcome: &str) {
+        self.probes.with_label_values(&[kind.to_string().as_str(), outcome]).inc();
     }
 
     pub(crate) fn failed(&self, duty: &str) {
@@ -83,5 +74,24 @@ impl Metrics {
 
     pub(crate) fn certificate_expires(&self, at: Option<i64>) {
         self.certificate_expiry.set(at.unwrap_or(0));
+    }
+}
+
+/// While this lives, the replica says that it leads.
+pub(crate) struct Leadership(Metrics);
+
+impl Leadership {
+    pub(crate) fn begin(metrics: &Metrics) -> Self {
+        metrics.leading.set(1);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Leadership {
+    /// What only a leader knows goes with its term.
+    fn drop(&mut self) {
+        self.0.leading.set(0);
+        self.0.generation.set(0);
+        self.0.nodes.reset();
     }
 }

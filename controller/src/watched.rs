@@ -36,9 +36,15 @@ impl Watched {
     pub fn new(client: &Client, namespace: &str) -> (Self, Watching) {
         let labelled = watcher::Config::default().labels(NAMESPACE_LABEL);
         let of_nodes = watcher::Config::default().labels(&format!("{REPORT_LABEL}={REPORT_NODE}"));
-        let (nodes, node_stream) = watch(Api::all(client.clone()), watcher::Config::default());
-        let (namespaces, namespace_stream) = watch(Api::all(client.clone()), labelled);
-        let (reports, report_stream) = watch(Api::namespaced(client.clone(), namespace), of_nodes);
+        let (nodes, node_stream) =
+            watch(Api::all(client.clone()), watcher::Config::default(), |node: &mut Node| {
+                // The bulk of a Node, of which nothing here makes use.
+                if let Some(status) = &mut node.status {
+                    status.images = None;
+                }
+            });
+        let (namespaces, namespace_stream) = watch(Api::all(client.clone()), labelled, |_| {});
+        let (reports, report_stream) = watch(Api::namespaced(client.clone(), namespace), of_nodes, |_| {});
         let changed = Arc::new(Notify::new());
         let watching = Watching(vec![node_stream, namespace_stream, report_stream], changed.clone());
         (Self { nodes, namespaces, reports, changed }, watching)
@@ -71,12 +77,20 @@ impl Watching {
 }
 
 /// A store and the stream that fills it. Failures are logged and tried again with a growing pause.
-fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, BoxStream<'static, ()>)
+fn watch<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    shorten: impl Fn(&mut K) + Send + 'static,
+) -> (Store<K>, BoxStream<'static, ()>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let events = watcher(api, config).default_backoff().reflect(writer).map(|event| {
+    let events = watcher(api, config).default_backoff().modify(move |object| {
+        object.meta_mut().managed_fields = None;
+        shorten(object);
+    });
+    let events = events.reflect(writer).map(|event| {
         if let Err(error) = event {
             tracing::warn!(kind = %K::kind(&()), error = %format!("{:#}", anyhow::Error::new(error)), "watch failed; trying again");
         }

@@ -1,13 +1,13 @@
 //! An agent as a process of its own, watched through its log and its status endpoint.
 
-use std::io::{BufRead as _, BufReader};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::process::{Process, with_owner};
 use crate::programs::program;
 use crate::tree::{self, NODE16, directory_config};
 use crate::wait::until;
@@ -18,10 +18,7 @@ pub struct Node {
 }
 
 /// A running agent; killed when dropped.
-pub struct Agent {
-    child: Child,
-    log: Arc<Mutex<Vec<Value>>>,
-}
+pub struct Agent(Process);
 
 impl Node {
     /// A node with that configuration and an empty root.
@@ -68,7 +65,7 @@ impl Node {
 
     /// Another program that takes the agent's flags.
     pub fn command_of(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = with_owner(program);
         command.args(["--log-format", "json", "run", "--standalone", "--admin-listen", "127.0.0.1:0"]);
         command.args(["--node-name", "test-node", "--config"]).arg(self.path("config.yaml"));
         command.arg("--root").arg(self.root());
@@ -92,22 +89,8 @@ impl Node {
 
 impl Agent {
     /// Starts a prepared command and follows its log.
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, sink) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                sink.lock().unwrap().push(line);
-            }
-        });
-        Self { child, log }
-    }
-
-    /// The log so far.
-    pub fn log(&self) -> Vec<Value> {
-        self.log.lock().unwrap().clone()
+    pub fn spawn(command: Command) -> Self {
+        Self(Process::spawn(command))
     }
 
     /// Fetches a path of the agent's port: status code and body.
@@ -138,23 +121,18 @@ impl Agent {
         let status = self.status("failed", |status| status["versions"][0]["fault"].is_object()).await;
         status["versions"][0]["fault"]["reason"].as_str().unwrap().to_owned()
     }
+}
 
-    /// Sends SIGTERM.
-    pub fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    }
+impl Deref for Agent {
+    type Target = Process;
 
-    /// Waits for the end.
-    pub async fn ended(&mut self) -> ExitStatus {
-        let child = Mutex::new(&mut self.child);
-        until("the agent ends", || async { child.lock().unwrap().try_wait().unwrap() }).await
+    fn deref(&self) -> &Process {
+        &self.0
     }
 }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl DerefMut for Agent {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.0
     }
 }

@@ -35,7 +35,7 @@ pub fn webhooks_at(control_plane: &ControlPlane, url: &str, authority: &str) -> 
 }
 
 /// Installs everything, as an administrator would.
-pub fn apply(control_plane: &ControlPlane) {
+pub fn apply(control_plane: &ControlPlane) -> anyhow::Result<()> {
     let folder = repository().join("deploy").display().to_string();
-    control_plane.kubectl(&["apply", "-k", &folder]).unwrap();
+    control_plane.kubectl(&["apply", "-k", &folder]).map(drop)
 }

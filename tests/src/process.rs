@@ -1,10 +1,11 @@
-//! A shipped program as a process of its own, whose structured log can be waited for; killed when dropped.
+//! A program as a process of its own, whose structured log can be waited for; killed when dropped.
 
-use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::programs::program;
@@ -16,37 +17,60 @@ pub struct Process {
     log: Arc<Mutex<Vec<Value>>>,
 }
 
-impl Process {
-    /// Starts `name` with JSON logs at level debug.
-    pub fn start<A: AsRef<OsStr>>(name: &str, arguments: &[A]) -> Self {
-        Self::start_with(name, arguments, &[])
-    }
+/// One of the shipped programs, with JSON logs: decisions too, but nothing below the client of the API.
+pub fn shipped(name: &str) -> Command {
+    let mut command = with_owner(&program(name));
+    command.args(["--log", "info,headstart_webhook=debug", "--log-format", "json"]);
+    command
+}
 
-    /// As [`Process::start`], with these variables.
-    pub fn start_with<A: AsRef<OsStr>>(name: &str, arguments: &[A], variables: &[(&str, &OsStr)]) -> Self {
-        let mut command = Command::new(program(name));
-        command.args(arguments).args(["--log", "info,headstart_webhook=debug", "--log-format", "json"]);
-        command.envs(variables.iter().copied()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+/// A program that ends with the thread that starts it, also when a test is killed.
+pub fn with_owner(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
+impl Process {
+    /// Starts a prepared command and follows its log.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, sink) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                sink.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                sink.lock().unwrap().push(line);
             }
         });
         Self { child, log }
     }
 
-    /// Waits for a log line with this message.
+    /// The log so far.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Whether a line with this message was logged.
+    pub fn has_said(&self, message: &str) -> bool {
+        self.log().iter().any(|line| line["message"] == message)
+    }
+
+    /// Waits for a line with this message.
     pub async fn says(&self, message: &str) -> Value {
         let said = || async { self.log().into_iter().find(|line| line["message"] == message) };
         until(&format!("{message:?} in the log"), said).await
     }
 
-    /// Everything it has logged so far.
-    pub fn log(&self) -> Vec<Value> {
-        self.log.lock().unwrap().clone()
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = Mutex::new(&mut self.child);
+        until("the program ends", || async { child.lock().unwrap().try_wait().unwrap() }).await
     }
 
     /// Kills it, as a machine that fails would.
@@ -60,8 +84,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let tail = log.iter().rev().take(30).rev().map(Value::to_string).collect::<Vec<_>>().join("\n");
-            eprintln!("the end of its log:\n{tail}");
+            let tail: Vec<String> = log.iter().rev().take(30).rev().map(Value::to_string).collect();
+            eprintln!("the end of its log:\n{}", tail.join("\n"));
         }
         self.kill();
     }

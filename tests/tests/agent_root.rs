@@ -162,7 +162,7 @@ async fn a_second_agent_waits_for_the_root() {
 /// Runs the agent in a mount namespace of its own, after `prepare` in a shell. `None` without the right to do so.
 fn in_own_mounts(node: &Node, prepare: &str) -> Option<Agent> {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs the right to mount (root)");
+        headstart_tests::bed::command::say("skipped: needs the right to mount (root)");
         return None;
     }
     fs::create_dir_all(node.root()).unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
 use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
-use headstart_tests::process::Process;
+use headstart_tests::process::{Process, shipped};
 use headstart_tests::server::certificate;
 use headstart_tests::wait::until;
 use headstart_tests::{deploy, fixtures, tree};
@@ -56,17 +56,10 @@ async fn webhook(folder: &TempDir) -> (Process, String, String) {
     let image = "preset: node16\n    images: ['ghcr.io/actions/actions-runner:latest']";
     let text = tree::node16_config("{directory: {path: /srv/externals}}").replace("preset: node16", image);
     std::fs::write(&config, text).unwrap();
-    let path = |path: &std::path::Path| path.display().to_string();
-    let webhook = Process::start(
-        "headstart-webhook",
-        &[
-            "--listen=127.0.0.1:0".to_owned(),
-            "--admin-listen=127.0.0.1:0".to_owned(),
-            format!("--config={}", path(&config)),
-            format!("--tls-cert={}", path(&tls.tls_cert)),
-            format!("--tls-key={}", path(&tls.tls_key)),
-        ],
-    );
+    let mut command = shipped("headstart-webhook");
+    command.args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--config"]).arg(&config);
+    command.arg("--tls-cert").arg(&tls.tls_cert).arg("--tls-key").arg(&tls.tls_key);
+    let webhook = Process::spawn(command);
     let url = format!("https://{}", webhook.says("serving").await["https"].as_str().unwrap());
     (webhook, url, std::fs::read_to_string(&tls.tls_cert).unwrap())
 }

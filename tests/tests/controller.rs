@@ -4,17 +4,26 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use headstart_externals::names::{NAMESPACE_LABEL, NODE_CONDITION, REPORT_ANNOTATION, STATE_KEY};
 use headstart_externals::state::{MountKind, Phase, PublishedState};
+use headstart_tests::bed::control_plane::client_of;
 use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
 use headstart_tests::identity::kubeconfig;
-use headstart_tests::process::Process;
+use headstart_tests::process::{Process, shipped};
 use headstart_tests::wait::until;
 use headstart_tests::{deploy, tree};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const OURS: &str = "headstart-system";
+
+/// Gives a pod of `kubectl run` a hostPath.
+const HOST_PATH: &str = r#"--overrides={"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/x"}}]}}"#;
 
 /// A cluster with the shipped manifests, whose programs run here instead of in pods.
 struct Installed {
@@ -26,7 +35,7 @@ struct Installed {
 impl Installed {
     async fn new() -> Self {
         let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
-        deploy::apply(&control_plane);
+        deploy::apply(&control_plane).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yaml");
         std::fs::write(&config, tree::node16_config("{directory: {path: /srv/externals}}")).unwrap();
@@ -36,10 +45,10 @@ impl Installed {
     /// A replica of the controller, with the token of its ServiceAccount.
     fn controller(&self, identity: &str) -> Process {
         let kubeconfig = kubeconfig(&self.control_plane, "headstart-controller", None, self.folder.path());
-        let config = format!("--config={}", self.config.display());
-        let identity = format!("--identity={identity}");
-        let arguments = [&config, &identity, "--namespace=headstart-system", "--admin-listen=127.0.0.1:0"];
-        Process::start_with("headstart-controller", &arguments, &[("KUBECONFIG", kubeconfig.as_os_str())])
+        let mut command = shipped("headstart-controller");
+        command.args(["--namespace", OURS, "--admin-listen=127.0.0.1:0", "--identity", identity]);
+        command.arg("--config").arg(&self.config).env("KUBECONFIG", kubeconfig);
+        Process::spawn(command)
     }
 
     fn get(&self, words: &[&str]) -> Option<Value> {
@@ -148,24 +157,29 @@ async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
     let control_plane = &cluster.control_plane;
     let label = |value: &str| format!("{NAMESPACE_LABEL}={value}");
     let open = TestNamespace::labelled(control_plane, "open", &[&label("hostpath")]).unwrap();
-    let enforced = "pod-security.kubernetes.io/enforce=baseline";
-    let strict = TestNamespace::labelled(control_plane, "strict", &[&label("auto"), enforced]).unwrap();
+    forbid_host_paths(control_plane, "test-policy=strict");
+    let strict = TestNamespace::labelled(control_plane, "strict", &["test-policy=strict"]).unwrap();
+    let pod = ["run", "x", "--image=x", "--dry-run=server", "--namespace", strict.name(), HOST_PATH];
+    until("the policy is in force", || async {
+        control_plane.kubectl(&pod).err().filter(|error| error.to_string().contains("no hostPath here"))
+    })
+    .await;
+    control_plane.kubectl(&["label", "namespace", strict.name(), &label("auto")]).unwrap();
     let other = TestNamespace::create(control_plane, "other").unwrap();
-    let state =
-        cluster.published("open is allowed", |state| state.allows(open.name(), MountKind::HostPath)).await;
-    assert!(!state.allows(strict.name(), MountKind::HostPath), "Pod Security forbids it");
-    assert!(!state.allows(other.name(), MountKind::HostPath), "nobody asked for it");
     let refused = controller.says("pods would be refused with this volume kind; they stay unchanged").await;
     assert_eq!(refused["namespace"], strict.name());
-    assert!(refused["why"].as_str().unwrap().contains("hostPath volumes"), "{refused}");
+    assert!(refused["why"].as_str().unwrap().contains("no hostPath here"), "{refused}");
+    let state =
+        cluster.published("open is allowed", |state| state.allows(open.name(), MountKind::HostPath)).await;
+    assert!(!state.allows(strict.name(), MountKind::HostPath), "a policy forbids it");
+    assert!(!state.allows(other.name(), MountKind::HostPath), "nobody asked for it");
 
+    let enforced = "pod-security.kubernetes.io/enforce=baseline";
     control_plane.kubectl(&["label", "namespace", open.name(), enforced]).unwrap();
     cluster
         .published("open has turned strict", |state| !state.allows(open.name(), MountKind::HostPath))
         .await;
-    control_plane
-        .kubectl(&["label", "namespace", strict.name(), "pod-security.kubernetes.io/enforce-"])
-        .unwrap();
+    control_plane.kubectl(&["label", "namespace", strict.name(), "test-policy-"]).unwrap();
     cluster.published("strict was opened", |state| state.allows(strict.name(), MountKind::HostPath)).await;
     let unlabel = format!("{NAMESPACE_LABEL}-");
     control_plane.kubectl(&["label", "namespace", strict.name(), &unlabel]).unwrap();
@@ -179,6 +193,34 @@ async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
         .iter()
         .filter(|pod| pod["metadata"]["name"].as_str().unwrap().starts_with("headstart-probe"));
     assert_eq!(left.count(), 0, "a dry run leaves nothing");
+}
+
+/// A policy that no label of Pod Security shows; it is in force a moment later.
+fn forbid_host_paths(control_plane: &ControlPlane, selector: &str) {
+    let (key, value) = selector.split_once('=').unwrap();
+    let rule = json!({
+        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
+    });
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": "no-host-path" },
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [rule], "namespaceSelector": { "matchLabels": { key: value } },
+            },
+            "validations": [{
+                "expression": "!object.spec.?volumes.orValue([]).exists(volume, has(volume.hostPath))",
+                "message": "no hostPath here",
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": "no-host-path" },
+        "spec": { "policyName": "no-host-path", "validationActions": ["Deny"] },
+    });
+    control_plane.apply(&policy.to_string()).unwrap();
+    control_plane.apply(&binding.to_string()).unwrap();
 }
 
 #[tokio::test]
@@ -212,10 +254,19 @@ async fn certificates_are_issued_trusted_and_mended() {
     control_plane.kubectl(&["delete", "secret", "headstart-ca", "--namespace", OURS]).unwrap();
     until("a new CA, trusted", || async { bundles().filter(|bundles| bundles[0] != published[0]) }).await;
     let last = until("a leaf of the new CA", || async {
-        secret().filter(|leaf| bundles().is_some_and(|bundles| leaf["data"]["ca.crt"] == *bundles[0]))
+        secret().filter(|leaf| leaf["data"]["ca.crt"] != again["data"]["ca.crt"])
     })
     .await;
+    let trusted = text(&bundles().unwrap()[0]);
+    for leaf in [&last, &again] {
+        let authority = text(leaf["data"]["ca.crt"].as_str().unwrap());
+        assert!(trusted.contains(&authority), "the webhook serves the old leaf for a while");
+    }
     headstart_tests::identity::verify_chain(&last["data"], "headstart-webhook.headstart-system.svc");
+}
+
+fn text(encoded: &str) -> String {
+    String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -256,11 +307,17 @@ async fn tokens_can_do_nothing_but_their_duty() {
         as_agent(&["create", more, "--filename", &file.display().to_string()])
     };
     // API servers take over a new policy a moment later.
-    let refused = until("the policy is in force", || async { create("b", "--dry-run=server").err() }).await;
-    assert!(refused.to_string().contains("an agent may write the Lease of its own node only"), "{refused}");
+    until("the policy is in force", || async {
+        let refused = create("b", "--dry-run=server").err()?.to_string();
+        refused.contains("an agent may write the Lease of its own node only").then_some(())
+    })
+    .await;
     create("a", "--dry-run=none").unwrap();
     let refused = create("b", "--dry-run=none").unwrap_err().to_string();
     assert!(refused.contains("own node only"), "{refused}");
+    let update = ["annotate", "lease", "b", "x=y", "--namespace", OURS, "--overwrite"];
+    cluster.report("b", "ready", None);
+    assert!(as_agent(&update).is_err(), "neither to create nor to change");
     let refused = create("headstart-controller", "--dry-run=none").unwrap_err().to_string();
     assert!(refused.contains("own node only"), "{refused}");
     for forbidden in [
@@ -273,6 +330,30 @@ async fn tokens_can_do_nothing_but_their_duty() {
         let refused = as_agent(forbidden).unwrap_err().to_string();
         assert!(refused.contains("Forbidden") || refused.contains("forbidden"), "{forbidden:?}: {refused}");
     }
+    // The controller marks nodes, and changes nothing else of them.
+    let controller = kubeconfig(control_plane, "headstart-controller", None, cluster.folder.path());
+    let as_controller = |words: &[&str]| {
+        let file = controller.display().to_string();
+        control_plane.kubectl(&[words, &["--kubeconfig", &file]].concat())
+    };
+    as_controller(&["label", "node", "a", "headstart.dev/cache=unserviceable"]).unwrap();
+    for (patch, expected) in [
+        (r#"{"metadata": {"labels": {"pool": "x"}}}"#, "no label of a node but"),
+        (r#"{"spec": {"unschedulable": true}}"#, "may not change the spec"),
+        (r#"{"metadata": {"annotations": {"a": "b"}}}"#, "may not change annotations"),
+    ] {
+        let refused = as_controller(&["patch", "node", "a", "--patch", patch]).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{patch}: {refused}");
+    }
+    let nodes: Api<Node> = Api::all(client_of(&controller).await.unwrap());
+    let condition = |name: &str| {
+        let condition = json!({ "type": name, "status": "False" });
+        Patch::Strategic(json!({ "status": { "conditions": [condition] } }))
+    };
+    nodes.patch_status("a", &PatchParams::default(), &condition(NODE_CONDITION)).await.unwrap();
+    let refused = nodes.patch_status("a", &PatchParams::default(), &condition("Ready")).await.unwrap_err();
+    assert!(refused.to_string().contains("no condition of a node but"), "{refused}");
+
     let probe = kubeconfig(control_plane, "headstart-probe", None, cluster.folder.path());
     let pod = ["run", "x", "--image=x", "--kubeconfig", &probe.display().to_string()].map(str::to_owned);
     let words: Vec<&str> = pod.iter().map(String::as_str).collect();

@@ -144,7 +144,7 @@ impl Drop for Serving {
 #[tokio::test]
 async fn serving_answers_the_lines_that_it_prints_and_ends_cleanly() {
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: needs curl");
+        headstart_tests::bed::command::say("skipped: needs curl");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

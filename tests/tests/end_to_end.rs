@@ -6,15 +6,14 @@
 use std::time::Duration;
 
 use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
-use headstart_externals::state::MountKind;
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::slow_disk::SlowDisk;
 use headstart_tests::bed::{Cluster, TestNamespace, headstart, node_unavailable};
 use headstart_tests::jobs::{self, Storage};
 use headstart_tests::wait::{until, within};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::LogParams;
-use kube::{Api, Client};
+use kube::api::{LogParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -41,16 +40,27 @@ async fn turn() -> Option<(&'static Cluster, Client, MutexGuard<'static, ()>)> {
         cluster
     });
     let cluster = cluster.await;
-    Some((cluster, cluster.client().await.unwrap(), turn))
+    let client = cluster.client().await.unwrap();
+    // A test that failed may have left it away.
+    scale_webhook(cluster, &client, 2).await;
+    Some((cluster, client, turn))
 }
 
 /// A namespace that asks for the cache, and may have it.
 async fn opted_in<'c>(cluster: &'c Cluster, client: &Client, name: &str) -> TestNamespace<'c> {
     let label = format!("{NAMESPACE_LABEL}=hostpath");
     let namespace = TestNamespace::labelled(cluster, name, &[&label]).unwrap();
-    until("the namespace is allowed", || async {
-        let state = headstart::published(client).await.ok()?;
-        state.allows(namespace.name(), MountKind::HostPath).then_some(())
+    let pod = jobs::workflow("hooks/v0.8.1/prepare-plain.json", namespace.name());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let dry_run = PostParams { dry_run: true, field_manager: None };
+    // Several times in a row: the API server calls one replica of the webhook or the other, and each learns by itself.
+    until("the namespace is served", || async {
+        for _ in 0..6 {
+            let tried = pods.create(&dry_run, &pod).await.ok()?;
+            tried.labels().get(VERSION_LABEL)?;
+        }
+        Some(())
     })
     .await;
     namespace
@@ -136,16 +146,19 @@ async fn legacy_job(pods: &Pods<'_>, storage: Storage) -> (Value, Copied) {
     (runner, copied)
 }
 
-/// How often the comparison is made: once as a test, more often as a benchmark.
-fn rounds() -> usize {
-    std::env::var("HEADSTART_ROUNDS").map_or(1, |text| text.parse().expect("HEADSTART_ROUNDS is a number"))
+/// How often the comparison is made: once as a test; as a benchmark more often, and then its figure is judged.
+fn rounds() -> Option<usize> {
+    std::env::var("HEADSTART_ROUNDS").ok().map(|text| text.parse().expect("HEADSTART_ROUNDS is a number"))
 }
+
+/// How many times faster the copy must be on slow storage, to be called that.
+const FASTER: f64 = 10.0;
 
 #[tokio::test]
 async fn a_legacy_runner_copies_the_lean_tree_to_slow_storage() {
     let Some((cluster, client, _turn)) = turn().await else { return };
     let mut rows = Vec::new();
-    for round in 0..rounds() {
+    for round in 0..rounds().unwrap_or(1) {
         let plain = TestNamespace::create(cluster, &format!("stock-{round}")).unwrap();
         let pods = Pods::of(cluster, &client, plain.name());
         let (runner, stock) = legacy_job(&pods, Storage::Slow).await;
@@ -158,34 +171,30 @@ async fn a_legacy_runner_copies_the_lean_tree_to_slow_storage() {
         assert!(stock.files > 5000 && stock.bytes > 200_000_000, "{stock:?}");
         // Node.js and its licence, of the entry and of its twin.
         assert_eq!(lean.files, 4, "{lean:?}");
-        assert!(lean.seconds < stock.seconds, "{lean:?} after {stock:?}");
         rows.push((stock, lean));
     }
-    print_table(&rows);
+    let ratio = print_table(&rows);
+    assert!(rounds().is_none() || ratio >= FASTER, "the figure is short");
 }
 
-fn print_table(rows: &[(Copied, Copied)]) {
+/// Prints what was measured, and gives the median ratio.
+fn print_table(rows: &[(Copied, Copied)]) -> f64 {
     let mut table = "| round | stock files | stock bytes | stock seconds | lean files | lean bytes | lean seconds | ratio |\n\
                      |---|---|---|---|---|---|---|---|\n"
         .to_owned();
     let mut ratios = Vec::new();
-    for (round, (stock, lean)) in rows.iter().enumerate() {
+    for (at, (stock, lean)) in rows.iter().enumerate() {
         let ratio = stock.seconds / lean.seconds;
         ratios.push(ratio);
-        table += &format!(
-            "| {} | {} | {} | {:.1} | {} | {} | {:.1} | {ratio:.1} |\n",
-            round + 1,
-            stock.files,
-            stock.bytes,
-            stock.seconds,
-            lean.files,
-            lean.bytes,
-            lean.seconds
-        );
+        let row = |copied: &Copied| format!("{} | {} | {:.2}", copied.files, copied.bytes, copied.seconds);
+        table += &format!("| {} | {} | {} | {ratio:.1} |\n", at + 1, row(stock), row(lean));
     }
     ratios.sort_by(f64::total_cmp);
     let median = ratios[ratios.len() / 2];
-    say(&format!("{table}\nresult externals-copy-slow-storage {median:.1} ratio"));
+    let verdict = if median >= FASTER { "ok" } else { "short" };
+    say(&format!("the copy of the legacy hooks, with and without Headstart\n{table}"));
+    println!("result externals-copy-slow-storage-speedup {median:.1} ratio target >={FASTER} {verdict}");
+    median
 }
 
 #[tokio::test]

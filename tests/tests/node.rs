@@ -56,9 +56,10 @@ async fn pods_run_and_a_node_survives_the_loss_of_its_parts() {
     let namespace = TestNamespace::create(&cluster, "pods").unwrap();
     run_pod(&namespace, "before", &cluster);
     // The way of the API server to a webhook's Service: from the node, through kube-proxy.
-    let authority = cluster.authority();
-    let service = "https://10.96.0.1/livez";
-    let words = ["curl", "--silent", "--fail", "--cacert", authority.to_str().unwrap(), service];
+    let kubectl = cluster.kubectl_program().unwrap().display().to_string();
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let service = "--server=https://10.96.0.1";
+    let words = [&kubectl, "--kubeconfig", &kubeconfig, service, "get", "--raw=/livez"];
     let answer = until("kube-proxy serves", || async { cluster.bed().run_inside(&words).ok() }).await;
     assert_eq!(answer, "ok");
 
@@ -89,7 +90,7 @@ async fn nothing_survives_an_owner_that_is_killed() {
         return;
     }
     let mut owner = Command::new(program("bed"));
-    owner.args(["hold", "--bare"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    owner.args(["hold", "--bare"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut owner = owner.spawn().unwrap();
     let lines = BufReader::new(owner.stdout.take().unwrap()).lines();
     let kubeconfig =

@@ -43,8 +43,8 @@ impl Site {
         command.args(["--log-format", "json", "stage", "--image", image]);
         command.arg("--root").arg(self.node.root()).arg("--config").arg(self.node.path("config.yaml"));
         // Flags and variables are equally good.
-        command.env("HEADSTART_STAGE_PROFILE", "node16");
-        command.env("HEADSTART_STAGE_EXTERNALS", self.node.path("home/externals"));
+        command.args(["--profile", "node16"]);
+        command.arg("--externals").arg(self.node.path("home/externals"));
         command.env_remove("ACTIONS_RUNNER_CONTAINER_HOOK_TEMPLATE");
         command
     }
@@ -103,8 +103,7 @@ fn held_lock(site: &Site) -> File {
 }
 
 async fn logged(process: &Agent, message: &str) {
-    until(message, || async { process.log().iter().any(|line| line["message"] == message).then_some(()) })
-        .await;
+    process.says(message).await;
 }
 
 fn reason_is(reason: &'static str) -> impl Fn(&Value) -> bool {
@@ -264,7 +263,7 @@ async fn two_runs_at_once_wait_for_each_other() {
     }
     assert!(site.holds_copy());
     let count = |message: &str| {
-        let lines = runs.iter().flat_map(Agent::log).filter(|line| line["message"] == message);
+        let lines = runs.iter().flat_map(|run| run.log()).filter(|line| line["message"] == message);
         lines.count()
     };
     until("one of them stages, the other finds it done", || async {

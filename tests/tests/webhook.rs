@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use headstart_tests::process::{Process, shipped};
 use headstart_tests::programs::program;
 use headstart_tests::server::certificate;
 use headstart_tests::wait::until;
@@ -22,10 +22,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A running webhook; killed when dropped.
+/// A running webhook.
 struct Webhook {
-    child: Child,
-    log: Arc<Mutex<Vec<Value>>>,
+    process: Process,
     dir: TempDir,
     client: reqwest::Client,
     https: String,
@@ -39,39 +38,14 @@ impl Webhook {
         let tls = certificate(dir.path());
         let config = dir.path().join("config.yaml");
         std::fs::write(&config, configuration()).unwrap();
-        let mut command = Command::new(program("headstart-webhook"));
-        command.args([
-            "--log",
-            "debug",
-            "--log-format",
-            "json",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ]);
-        command
-            .arg("--config")
-            .arg(&config)
-            .arg("--tls-cert")
-            .arg(&tls.tls_cert)
-            .arg("--tls-key")
-            .arg(&tls.tls_key);
-        let mut child = command.args(flags).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::<Value>::new()));
-        let (lines, sink) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                sink.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
-            }
-        });
-        let serving = until("the webhook serves", || async {
-            log.lock().unwrap().iter().find(|line| line["message"] == "serving").cloned()
-        })
-        .await;
+        let mut command = shipped("headstart-webhook");
+        command.args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--config"]).arg(&config);
+        command.arg("--tls-cert").arg(&tls.tls_cert).arg("--tls-key").arg(&tls.tls_key).args(flags);
+        let process = Process::spawn(command);
+        let serving = process.says("serving").await;
         let client = client(&std::fs::read(&tls.tls_cert).unwrap());
         let text = |key: &str| serving[key].as_str().unwrap().to_owned();
-        Self { child, log, dir, client, https: text("https"), admin: text("admin") }
+        Self { process, dir, client, https: text("https"), admin: text("admin") }
     }
 
     async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, String) {
@@ -116,13 +90,6 @@ impl Webhook {
     }
 }
 
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn client(certificate: &[u8]) -> reqwest::Client {
     let certificate = reqwest::Certificate::from_pem(certificate).unwrap();
     reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().build().unwrap()
@@ -162,7 +129,7 @@ async fn recorded_reviews_are_answered_over_tls() {
     assert!(metrics.contains(counter), "{metrics}");
     assert!(metrics.contains("headstart_webhook_decision_duration_seconds_count 8"), "{metrics}");
     let decided = |line: &Value| line["message"] == "decided" && line["decision"] == "runner-legacy/lean";
-    assert!(webhook.log.lock().unwrap().iter().any(decided), "one structured line per decision");
+    assert!(webhook.process.log().iter().any(decided), "one structured line per decision");
 }
 
 #[tokio::test]
@@ -316,11 +283,7 @@ async fn a_changed_configuration_is_taken_over_and_a_bad_one_is_not() {
     let config = webhook.dir.path().join("config.yaml");
     let review = fixtures::read("admission/runner-kubernetes.json");
     std::fs::write(&config, "apiVersion: nonsense\n").unwrap();
-    let kept = |line: &Value| line["message"] == "keeping the last good configuration";
-    until("the bad configuration is logged", || async {
-        webhook.log.lock().unwrap().iter().any(kept).then_some(())
-    })
-    .await;
+    webhook.process.says("keeping the last good configuration").await;
     let (response, _) = webhook.review("/mutate/pods/hostpath", &review).await;
     assert_eq!(response["auditAnnotations"]["decision"], "runner-legacy/lean");
     std::fs::write(&config, configuration().replace("actions-runner:latest", "other:1")).unwrap();
@@ -336,20 +299,14 @@ async fn a_termination_drains() {
     let mut webhook = Webhook::start(&["--drain-delay-ms", "3000"]).await;
     let review = fixtures::read("admission/bystander.json");
     webhook.review("/mutate/pods/hostpath", &review).await;
-    let pid = rustix::process::Pid::from_child(&webhook.child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    webhook.process.terminate();
     until("readiness turns false", || async {
         let ready = reqwest::get(format!("http://{}/readyz", webhook.admin)).await.ok()?;
         (ready.status().as_u16() == 503).then_some(())
     })
     .await;
     webhook.review("/mutate/pods/hostpath", &review).await;
-    let ended = until("the webhook ends", || {
-        let ended = webhook.child.try_wait().unwrap();
-        async move { ended }
-    })
-    .await;
-    assert_eq!(ended.code(), Some(0));
+    assert_eq!(webhook.process.ended().await.code(), Some(0));
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::ArgGroup;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use headstart_runtime::admin;
+use headstart_runtime::admin::{self, Readiness};
 use headstart_runtime::cluster;
 use headstart_runtime::log::LogArgs;
 use headstart_runtime::process::ProcessCollector;
@@ -22,11 +22,15 @@ use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 use crate::published::{ImmediateState, Published};
+use crate::reason::Reason;
 use crate::server::{Webhook, routes};
 use crate::watched::WatchedState;
 
 /// Longest wait for a request on the admin port, where nobody keeps connections.
 const ADMIN_HEADERS: Duration = Duration::from_secs(10);
+
+/// How long a new replica waits for its first state before it says that it is ready.
+const FIRST_STATE: Duration = Duration::from_secs(10);
 
 /// Mutating admission webhook that mounts the node's externals cache into runner and workflow pods.
 #[derive(Clone, Debug, clap::Parser)]
@@ -108,8 +112,7 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
         drain_delay: Duration::from_millis(args.drain_delay_ms),
         ..ServerLimits::default()
     };
-    // A webhook without a state is ready as well: it changes no pod, and a rollout must not wait for the controller.
-    let admin_routes = admin::routes(Arc::new(|| Ok(())), registry, shutdown.clone());
+    let admin_routes = admin::routes(readiness(&webhook.published), registry, shutdown.clone());
     let admin_server = Server::new(admin_listener, None, ServerLimits { headers: ADMIN_HEADERS, ..limits });
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.add(
@@ -120,6 +123,18 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     tasks.add("certificate reload", reloader.run(shutdown.clone()));
     tasks.add("published state", state);
     Ok(Prepared { https, admin, tasks })
+}
+
+/// Ready once a state was read, so that a rollout loses no pod to a replica that knows nothing yet. After some time a
+/// webhook without a state is ready as well: it changes no pod, and a rollout must not wait for the controller.
+fn readiness(published: &Published) -> Readiness {
+    let (published, started) = (published.clone(), Instant::now());
+    Arc::new(move || match published.get() {
+        Err(Reason::StateUnknown) if started.elapsed() < FIRST_STATE => {
+            Err("no state was read yet".to_owned())
+        }
+        _ => Ok(()),
+    })
 }
 
 /// A task that keeps the published state up to date.

@@ -87,7 +87,7 @@ pub(crate) fn check(fetched: &Fetched<'_>, written: &Files) -> Outcome<()> {
                  this node, so that the stage runs again",
                 copy.tree.display()
             );
-            Err(Fault::new(FaultReason::CheckFailed, message))
+            Err(Fault::new(FaultReason::SourceUnavailable, message))
         }
         _ => Ok(()),
     }

@@ -60,7 +60,7 @@ pub(crate) fn read(dir: &StagedDir) -> Outcome<Option<SourceRecord>> {
     let path = dir.record();
     match fs::read(&path) {
         Ok(text) => SourceRecord::parse(&text).map(Some).map_err(|cause| {
-            Fault::new(FaultReason::CheckFailed, format!("{} cannot be used: {cause}", path.display()))
+            Fault::new(FaultReason::SourceUnavailable, format!("{} cannot be used: {cause}", path.display()))
         }),
         Err(error) if is_absent(&error) => Ok(None),
         error => error.map(|_| None).doing("read", &path),
@@ -76,7 +76,7 @@ fn refusal(dir: &StagedDir, record: SourceRecord, version: &VersionName, image: 
         }
         _ if named != *version => {
             let message = format!("{} is the record of {named}, not of {version}", dir.record().display());
-            Fault::new(FaultReason::CheckFailed, message)
+            Fault::new(FaultReason::SourceUnavailable, message)
         }
         _ => {
             let message = format!("the stage of {version} ran in {found}, the configuration says {image}");

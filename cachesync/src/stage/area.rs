@@ -37,8 +37,10 @@ pub(super) struct Area {
 impl Area {
     /// Makes the folder ready, waits for its lock, and removes what a killed run left behind.
     pub(super) fn open(root: Root, progress: &Progress) -> Outcome<Self> {
-        for folder in [root.path(), &root.staged(), &root.stage_building()] {
-            make_folder(folder)?;
+        // In a runner image the root belongs to the image; only what lies below it is the node's.
+        fs::create_dir_all(root.path()).doing("create", root.path())?;
+        for folder in [root.staged(), root.stage_building()] {
+            make_folder(&folder)?;
         }
         let lock = lock(&root.stage_lock(), progress)?;
         // What cannot be removed now is in nobody's way.

@@ -9,32 +9,32 @@ use super::Order;
 use super::choose::{Wanted, choose};
 use crate::args::read_config;
 
-/// Flags of `stage`.
+/// Flags of `stage`. They have no environment twins: the environment is that of the image, which must not choose.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StageArgs {
     /// The runner image that this runs in, spelled as in the `image` field of its container
-    #[arg(long, env = "HEADSTART_STAGE_IMAGE", value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE")]
     pub image: String,
 
     /// The profile to stage for
-    #[arg(long, env = "HEADSTART_STAGE_PROFILE", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub profile: String,
 
     /// The revision of the profile; by default the one whose source is exactly this image
-    #[arg(long, env = "HEADSTART_STAGE_REVISION", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub revision: Option<String>,
 
     /// The externals folder as this process sees it; by default the path in the configuration
-    #[arg(long, env = "HEADSTART_STAGE_EXTERNALS", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub externals: Option<PathBuf>,
 
     /// Root folder of the cache as this process sees it, created if it is not there; by default `hostRoot` of the
     /// configuration
-    #[arg(long, env = "HEADSTART_ROOT", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 
     /// Configuration file
-    #[arg(long, env = "HEADSTART_CONFIG", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
 }
 

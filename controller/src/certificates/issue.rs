@@ -3,10 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use rcgen::PublicKeyData as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
 const DAY: i64 = 24 * 3600;
@@ -27,6 +30,23 @@ pub struct Certified {
     pub certificate: String,
     /// The private key.
     pub key: String,
+}
+
+impl Certified {
+    /// Whether the key is that of the certificate.
+    pub fn is_pair(&self) -> bool {
+        let Ok(key) = KeyPair::from_pem(&self.key) else { return false };
+        parsed(&self.certificate, |certificate| certificate.public_key().raw == key.subject_public_key_info())
+            .unwrap_or(false)
+    }
+
+    /// Whether the key of the certificate `authority` signed it.
+    pub fn is_signed_by(&self, authority: &str) -> bool {
+        let checked = parsed(authority, |authority| {
+            parsed(&self.certificate, |own| own.verify_signature(Some(authority.public_key())).is_ok())
+        });
+        checked.flatten().unwrap_or(false)
+    }
 }
 
 /// When a certificate counts.
@@ -81,16 +101,21 @@ pub fn leaf(authority: &Certified, names: &[String], now: i64) -> anyhow::Result
 
 /// When a certificate counts, and for which DNS names; `None` if it cannot be read.
 pub fn window(pem: &str) -> Option<(Window, Vec<String>)> {
+    parsed(pem, |certificate| {
+        let validity = certificate.validity();
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        let window = Window { from: validity.not_before.timestamp(), until: validity.not_after.timestamp() };
+        (window, names.collect())
+    })
+}
+
+fn parsed<T>(pem: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> Option<T> {
     let (_, block) = parse_x509_pem(pem.as_bytes()).ok()?;
-    let certificate = block.parse_x509().ok()?;
-    let validity = certificate.validity();
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
-        x509_parser::extensions::GeneralName::DNSName(name) => Some((*name).to_owned()),
-        _ => None,
-    });
-    let window = Window { from: validity.not_before.timestamp(), until: validity.not_after.timestamp() };
-    Some((window, names.collect()))
+    block.parse_x509().ok().map(|certificate| look(&certificate))
 }
 
 fn named(common_name: &str) -> DistinguishedName {

@@ -11,9 +11,9 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::issue::{Certified, authority, leaf};
-use super::plan::{Held, Step, plan};
-use super::secrets::{Authorities, held_leaf, leaf_data, window_of};
+use super::plan::{Step, plan};
+use super::secrets::{self, authority_data, leaf_data};
+use super::vault::Vault;
 use crate::metrics::Metrics;
 
 /// More steps than any situation needs.
@@ -46,9 +46,8 @@ pub struct Keeper {
 struct Seen {
     authority_secret: Option<Secret>,
     leaf_secret: Option<Secret>,
-    authorities: Authorities,
     webhooks: MutatingWebhookConfiguration,
-    held: Held,
+    vault: Vault,
 }
 
 impl Keeper {
@@ -63,13 +62,11 @@ impl Keeper {
         for _ in 0..MOST_STEPS {
             let seen = self.look().await?;
             let now = Timestamp::now().as_second();
-            match plan(&seen.held, now) {
-                None => return Ok(()),
-                Some(step) => {
-                    self.take(step, seen, now).await.with_context(|| format!("the step {step:?} failed"))?;
-                    tracing::info!(?step, "certificates");
-                }
-            }
+            let held = seen.vault.held(&self.dns_names());
+            self.metrics.certificate_expires(held.leaf.map(|leaf| leaf.window.until));
+            let Some(step) = plan(&held, now) else { return Ok(()) };
+            self.take(step, seen, now).await.with_context(|| format!("the step {step:?} failed"))?;
+            tracing::info!(?step, "certificates");
         }
         anyhow::bail!("the certificates do not settle; does somebody else write {}?", self.names.webhooks)
     }
@@ -83,47 +80,28 @@ impl Keeper {
         let webhooks = self.webhooks.get(webhooks).await.with_context(|| {
             format!("failed to read the MutatingWebhookConfiguration {webhooks}; install it from deploy/")
         })?;
-        let authorities = authority_secret.as_ref().map(Authorities::read).unwrap_or_default();
-        let certificate = |certified: &Option<Certified>| {
-            window_of(certified.as_ref().map(|certified| certified.certificate.as_str()))
-        };
-        let leaf = leaf_secret
-            .as_ref()
-            .and_then(|secret| held_leaf(secret, authorities.signing.as_ref(), &self.dns_names()));
-        self.metrics.certificate_expires(leaf.map(|leaf| leaf.window.until));
-        let held = Held {
-            signing: certificate(&authorities.signing),
-            next: certificate(&authorities.next),
-            previous: window_of(authorities.previous.as_deref()),
-            leaf,
-            bundle_is_published: is_published(&webhooks, &authorities.bundle()),
-        };
-        Ok(Seen { authority_secret, leaf_secret, authorities, webhooks, held })
+        let mut vault = secrets::read(authority_secret.as_ref(), leaf_secret.as_ref());
+        vault.published = published(&webhooks);
+        Ok(Seen { authority_secret, leaf_secret, webhooks, vault })
     }
 
+    /// Writes what the step changed.
     async fn take(&self, step: Step, seen: Seen, now: i64) -> anyhow::Result<()> {
-        let mut authorities = seen.authorities;
-        match step {
-            Step::CreateSigning => {
-                authorities = Authorities { signing: Some(authority(now)?), ..Authorities::default() }
+        let before = seen.vault.clone();
+        let after = seen.vault.after(step, &self.dns_names(), now)?;
+        if after.published != before.published {
+            return self.publish(&seen.webhooks, &after.published).await;
+        }
+        match after.leaf.as_ref().filter(|leaf| before.leaf.as_ref() != Some(leaf)) {
+            Some(leaf) => {
+                let data = leaf_data(leaf);
+                self.write(&self.names.leaf_secret, "kubernetes.io/tls", seen.leaf_secret, data).await
             }
-            Step::CreateNext => authorities.next = Some(authority(now)?),
-            Step::Promote => {
-                authorities.previous = authorities.signing.map(|old| old.certificate);
-                authorities.signing = authorities.next.take();
-            }
-            Step::DropPrevious => authorities.previous = None,
-            Step::PublishBundle => return self.publish(&seen.webhooks, &authorities.bundle()).await,
-            Step::IssueLeaf => {
-                let signing = authorities.signing.context("there is no CA")?;
-                let leaf = leaf(&signing, &self.dns_names(), now)?;
-                let data = leaf_data(&leaf, &signing);
-                return self
-                    .write(&self.names.leaf_secret, "kubernetes.io/tls", seen.leaf_secret, data)
-                    .await;
+            None => {
+                let data = authority_data(&after);
+                self.write(&self.names.authority_secret, "Opaque", seen.authority_secret, data).await
             }
         }
-        self.write(&self.names.authority_secret, "Opaque", seen.authority_secret, authorities.data()).await
     }
 
     /// Replaces what was read, so that two writers never mix; or creates it.
@@ -169,8 +147,13 @@ impl Keeper {
     }
 }
 
-fn is_published(webhooks: &MutatingWebhookConfiguration, bundle: &str) -> bool {
-    webhooks.webhooks.iter().flatten().all(|webhook| {
-        webhook.client_config.ca_bundle.as_ref().is_some_and(|published| published.0 == bundle.as_bytes())
-    })
+/// The bundle that all entries have; nothing where they differ.
+fn published(webhooks: &MutatingWebhookConfiguration) -> String {
+    let bundles = webhooks.webhooks.iter().flatten().map(|webhook| {
+        let bundle = webhook.client_config.ca_bundle.as_ref()?;
+        String::from_utf8(bundle.0.clone()).ok()
+    });
+    let mut bundles: Vec<String> = bundles.map(Option::unwrap_or_default).collect();
+    bundles.dedup();
+    if bundles.len() == 1 { bundles.remove(0) } else { String::new() }
 }

@@ -8,7 +8,9 @@ mod issue;
 mod keeper;
 mod plan;
 mod secrets;
+mod vault;
 
 pub use issue::{Certified, Window, authority, leaf, window};
 pub use keeper::{Keeper, Names};
 pub use plan::{Held, HeldLeaf, Step, plan};
+pub use vault::{Leaf, Vault};

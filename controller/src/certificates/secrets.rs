@@ -1,78 +1,60 @@
-//! How the certificates lie in their two Secrets.
+//! How the certificates lie in their two Secrets. What cannot be read, or does not belong together, counts as absent.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::issue::{Certified, Window, window};
-use super::plan::HeldLeaf;
+use super::issue::{Certified, window};
+use super::vault::{Leaf, Vault};
 
-/// The CAs, as in the Secret that only the controller reads.
-#[derive(Clone, Default)]
-pub(super) struct Authorities {
-    pub(super) signing: Option<Certified>,
-    pub(super) next: Option<Certified>,
-    /// A certificate alone: it never signs again.
-    pub(super) previous: Option<String>,
+type Data = BTreeMap<String, ByteString>;
+
+/// The CAs, from the Secret that only the controller reads, and the leaf, from the one that the webhook mounts.
+pub(super) fn read(authorities: Option<&Secret>, leaf: Option<&Secret>) -> Vault {
+    let authority = |name: &str| {
+        let certificate = text(authorities?, &format!("{name}.crt"))?;
+        let certified = Certified { certificate, key: text(authorities?, &format!("{name}.key"))? };
+        certified.is_pair().then_some(certified)
+    };
+    let previous = authorities.and_then(|secret| text(secret, "previous.crt"));
+    let leaf = leaf.and_then(|secret| {
+        let certified = Certified { certificate: text(secret, "tls.crt")?, key: text(secret, "tls.key")? };
+        Some(Leaf { certified, signed_by: text(secret, "ca.crt")? })
+    });
+    Vault {
+        signing: authority("signing"),
+        next: authority("next"),
+        previous: previous.filter(|pem| window(pem).is_some()),
+        leaf,
+        published: String::new(),
+    }
 }
 
-impl Authorities {
-    /// What cannot be read counts as absent.
-    pub(super) fn read(secret: &Secret) -> Self {
-        let certified = |name: &str| {
-            let certificate = text(secret, &format!("{name}.crt"))?;
-            window(&certificate)?;
-            Some(Certified { certificate, key: text(secret, &format!("{name}.key"))? })
-        };
-        let previous = text(secret, "previous.crt").filter(|pem| window(pem).is_some());
-        Self { signing: certified("signing"), next: certified("next"), previous }
-    }
-
-    pub(super) fn data(&self) -> BTreeMap<String, ByteString> {
-        let mut data = BTreeMap::new();
-        for (name, certified) in [("signing", &self.signing), ("next", &self.next)] {
-            if let Some(Certified { certificate, key }) = certified {
-                data.insert(format!("{name}.crt"), ByteString(certificate.clone().into_bytes()));
-                data.insert(format!("{name}.key"), ByteString(key.clone().into_bytes()));
-            }
+/// The data of the CAs' Secret.
+pub(super) fn authority_data(vault: &Vault) -> Data {
+    let mut data = Data::new();
+    for (name, certified) in [("signing", &vault.signing), ("next", &vault.next)] {
+        if let Some(Certified { certificate, key }) = certified {
+            data.insert(format!("{name}.crt"), bytes(certificate));
+            data.insert(format!("{name}.key"), bytes(key));
         }
-        if let Some(previous) = &self.previous {
-            data.insert("previous.crt".to_owned(), ByteString(previous.clone().into_bytes()));
-        }
-        data
     }
-
-    /// What the API server is to trust, in an order that never changes by itself.
-    pub(super) fn bundle(&self) -> String {
-        let certificate =
-            |certified: &Option<Certified>| certified.as_ref().map(|known| known.certificate.clone());
-        let all = [self.previous.clone(), certificate(&self.signing), certificate(&self.next)];
-        all.into_iter().flatten().collect()
+    if let Some(previous) = &vault.previous {
+        data.insert("previous.crt".to_owned(), bytes(previous));
     }
+    data
 }
 
-/// The webhook's certificate, as in the Secret that it mounts.
-pub(super) fn held_leaf(secret: &Secret, signing: Option<&Certified>, names: &[String]) -> Option<HeldLeaf> {
-    let (window, found) = window(&text(secret, "tls.crt")?)?;
-    text(secret, "tls.key")?;
-    let signed_by = text(secret, "ca.crt");
-    let is_current =
-        signed_by.is_some() && signed_by.as_deref() == signing.map(|known| known.certificate.as_str());
-    Some(HeldLeaf { window, is_current: is_current && found == names })
+/// The data of the leaf's Secret, as every Secret of type `kubernetes.io/tls` has it.
+pub(super) fn leaf_data(leaf: &Leaf) -> Data {
+    let Leaf { certified: Certified { certificate, key }, signed_by } = leaf;
+    let parts = [("tls.crt", certificate), ("tls.key", key), ("ca.crt", signed_by)];
+    parts.into_iter().map(|(name, text)| (name.to_owned(), bytes(text))).collect()
 }
 
-pub(super) fn leaf_data(leaf: &Certified, signing: &Certified) -> BTreeMap<String, ByteString> {
-    let part = |name: &str, text: &str| (name.to_owned(), ByteString(text.as_bytes().to_vec()));
-    BTreeMap::from([
-        part("tls.crt", &leaf.certificate),
-        part("tls.key", &leaf.key),
-        part("ca.crt", &signing.certificate),
-    ])
-}
-
-pub(super) fn window_of(certificate: Option<&str>) -> Option<Window> {
-    window(certificate?).map(|(window, _)| window)
+fn bytes(text: &str) -> ByteString {
+    ByteString(text.as_bytes().to_vec())
 }
 
 fn text(secret: &Secret, key: &str) -> Option<String> {
@@ -81,40 +63,39 @@ fn text(secret: &Secret, key: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::issue::{authority, leaf};
+    use super::super::issue::authority;
+    use super::super::plan::Step;
     use super::*;
 
     const NOW: i64 = 1_800_000_000;
 
-    #[test]
-    fn authorities_survive_the_secret_and_nonsense_counts_as_absent() {
-        let first = authority(NOW).unwrap();
-        let known = Authorities {
-            previous: Some(authority(NOW - 5).unwrap().certificate),
-            signing: Some(first.clone()),
-            next: None,
-        };
-        let secret = Secret { data: Some(known.data()), ..Secret::default() };
-        let read = Authorities::read(&secret);
-        assert!(read.signing == known.signing && read.next.is_none() && read.previous == known.previous);
-        assert_eq!(read.bundle().matches("BEGIN CERTIFICATE").count(), 2);
-        let mut broken = known.data();
-        broken.insert("signing.crt".to_owned(), ByteString(b"nonsense".to_vec()));
-        assert!(Authorities::read(&Secret { data: Some(broken), ..Secret::default() }).signing.is_none());
+    fn secret(data: Data) -> Secret {
+        Secret { data: Some(data), ..Secret::default() }
     }
 
     #[test]
-    fn a_leaf_of_another_authority_or_for_other_names_is_not_current() {
-        let (ours, other) = (authority(NOW).unwrap(), authority(NOW + 1).unwrap());
-        let names = vec!["a.b.svc".to_owned()];
-        let leaf = leaf(&ours, &names, NOW).unwrap();
-        let secret = Secret { data: Some(leaf_data(&leaf, &ours)), ..Secret::default() };
-        let is_current = |signing: &Certified, names: &[String]| {
-            held_leaf(&secret, Some(signing), names).unwrap().is_current
-        };
-        assert!(is_current(&ours, &names));
-        assert!(!is_current(&other, &names));
-        assert!(!is_current(&ours, &["c.b.svc".to_owned()]));
-        assert!(held_leaf(&Secret::default(), Some(&ours), &names).is_none());
+    fn everything_survives_the_secrets() {
+        let names = ["a.b.svc".to_owned()];
+        let steps = [Step::CreateSigning, Step::IssueLeaf, Step::CreateNext, Step::Promote, Step::CreateNext];
+        let mut vault = Vault::default();
+        for step in steps {
+            vault = vault.after(step, &names, NOW).unwrap();
+        }
+        let leaf = leaf_data(vault.leaf.as_ref().unwrap());
+        assert!(read(Some(&secret(authority_data(&vault))), Some(&secret(leaf))) == vault);
+    }
+
+    #[test]
+    fn nonsense_and_pairs_that_do_not_belong_together_count_as_absent() {
+        let vault = Vault { signing: Some(authority(NOW).unwrap()), ..Vault::default() };
+        let foreign = authority(NOW).unwrap().key;
+        for (key, content) in
+            [("signing.crt", "nonsense"), ("signing.key", "nonsense"), ("signing.key", &foreign)]
+        {
+            let mut data = authority_data(&vault);
+            data.insert(key.to_owned(), bytes(content));
+            assert!(read(Some(&secret(data)), None).signing.is_none(), "{key}");
+        }
+        assert!(read(None, None) == Vault::default());
     }
 }

@@ -51,6 +51,9 @@ fn of_report(report: &NodeReport) -> Condition {
         return told("False", &fault.to_string(), fault.remedy());
     }
     let wanted: Vec<&VersionReport> = report.versions.iter().filter(|version| version.wanted).collect();
+    if wanted.is_empty() {
+        return told("Unknown", "NothingWanted", "the agent knows of no version that it should keep");
+    }
     let names = |versions: &[&VersionReport]| {
         versions.iter().map(|version| version.name.to_string()).collect::<Vec<_>>().join(", ")
     };
@@ -115,6 +118,8 @@ mod tests {
         assert_eq!(said(verdict(Some(full.clone()), false)), ("False", "DiskFull".to_owned()));
         assert_eq!(said(verdict(Some(full), true)), ("Unknown", "ReportStale".to_owned()));
         assert_eq!(said(verdict(None, false)), ("Unknown", "ReportUnreadable".to_owned()));
+        let idle = NodeReport::new("one", Arch::Amd64, None, Vec::new());
+        assert_eq!(said(verdict(Some(idle), false)), ("Unknown", "NothingWanted".to_owned()));
         let mut locked = report("ready", None);
         locked.fault = Some(FaultReason::RootLocked);
         assert_eq!(said(verdict(Some(locked), false)), ("False", "RootLocked".to_owned()));

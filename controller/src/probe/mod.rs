@@ -5,5 +5,5 @@ mod pods;
 mod prober;
 mod verdicts;
 
-pub use prober::{Outcome, Prober};
-pub use verdicts::{Candidate, candidates};
+pub use prober::Prober;
+pub use verdicts::{Candidate, Pair, candidates};

@@ -1,40 +1,64 @@
-//! The pods that are tried: of each shape that Headstart rewrites, one as it looks afterwards; and what must have
-//! survived of them.
+//! The pods that are tried: of each shape that Headstart rewrites, one as it looks afterwards and the same one without our
+//! volume; and what must have survived of the first.
 
 use headstart_externals::mount;
-use headstart_externals::names::VERSION_LABEL;
+use headstart_externals::names::{DECISION_ANNOTATION, VERSION_LABEL};
 use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
 use serde_json::{Value, json};
 
 /// Name of the volume that is tried.
 const VOLUME: &str = "headstart-externals";
 
-/// Where runners and job containers see externals.
-const MOUNT_PATHS: [&str; 2] = ["/home/runner/externals", "/__e"];
+const CONTAINER: &str = "headstart-probe";
 
-/// The labels by which policies may know the two shapes.
-const SHAPES: [(&str, &str); 2] = [("actions-ephemeral-runner", "True"), ("runner-pod", "headstart-probe")];
+/// The labels by which policies may know the two shapes, and where these see externals.
+const SHAPES: [(&str, &str, &str); 2] = [
+    ("actions-ephemeral-runner", "True", "/home/runner/externals"),
+    ("runner-pod", "headstart-probe", "/__e"),
+];
 
-/// One pod per shape; none where `version` cannot be shown by `kind`.
-pub(super) fn pods(state: &PublishedState, version: &PublishedVersion, kind: MountKind) -> Vec<Value> {
-    let Some(volume) = mount::volume(VOLUME, kind, &state.host_root, version) else { return Vec::new() };
-    let read_only = mount::read_only(kind);
-    let shapes = SHAPES.iter().zip(MOUNT_PATHS);
-    shapes
-        .map(|((label, value), path)| {
-            let mut labels = json!({ VERSION_LABEL: version.name });
-            labels[label] = json!(value);
-            pod(&labels, image_of(version), &volume, &mount::mount(VOLUME, path, &read_only))
-        })
-        .collect()
+/// Some namespaces demand resources, others forbid small ones.
+const RESOURCES: [Option<(&str, &str)>; 2] = [None, Some(("100m", "128Mi"))];
+
+/// One pod to try, in two forms.
+pub(super) struct Trial {
+    /// With our volume.
+    pub(super) rewritten: Value,
+    /// With an emptyDir in its place.
+    pub(super) stock: Value,
 }
 
-/// As strict as Pod Security knows, so that nothing but the volume can be the cause of a refusal.
-fn pod(labels: &Value, image: String, volume: &Value, mount: &Value) -> Value {
+/// The trials of every shape, each with and without resources; none where `version` cannot be shown by `kind`.
+pub(super) fn trials(state: &PublishedState, version: &PublishedVersion, kind: MountKind) -> Vec<[Trial; 2]> {
+    let Some(volume) = mount::volume(VOLUME, kind, &state.host_root, version) else { return Vec::new() };
+    let read_only = mount::read_only(kind);
+    let of_shape = |(label, value, path): &(&str, &str, &str)| {
+        RESOURCES.map(|resources| {
+            let mut rewritten = pod(image_of(version), resources);
+            rewritten["metadata"]["labels"] = json!({ VERSION_LABEL: version.name, *label: value });
+            rewritten["metadata"]["annotations"] = json!({ DECISION_ANNOTATION: "probe" });
+            let mut stock = rewritten.clone();
+            rewritten["spec"]["volumes"] = json!([volume]);
+            rewritten["spec"]["containers"][0]["volumeMounts"] =
+                json!([mount::mount(VOLUME, path, &read_only)]);
+            stock["spec"]["volumes"] = json!([{ "name": VOLUME, "emptyDir": {} }]);
+            stock["spec"]["containers"][0]["volumeMounts"] = json!([mount::mount(VOLUME, path, &[])]);
+            Trial { rewritten, stock }
+        })
+    };
+    SHAPES.iter().map(of_shape).collect()
+}
+
+/// As strict as Pod Security knows.
+fn pod(image: String, resources: Option<(&str, &str)>) -> Value {
+    let resources = resources.map_or(json!({}), |(cpu, memory)| {
+        let amount = json!({ "cpu": cpu, "memory": memory });
+        json!({ "requests": amount, "limits": amount })
+    });
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": { "generateName": "headstart-probe-", "labels": labels },
+        "metadata": { "generateName": "headstart-probe-" },
         "spec": {
             "automountServiceAccountToken": false,
             "restartPolicy": "Never",
@@ -42,15 +66,11 @@ fn pod(labels: &Value, image: String, volume: &Value, mount: &Value) -> Value {
                 "runAsNonRoot": true, "runAsUser": 1001, "seccompProfile": { "type": "RuntimeDefault" }
             },
             "containers": [{
-                "name": "probe",
+                "name": CONTAINER,
                 "image": image,
-                "resources": {
-                    "requests": { "cpu": "1m", "memory": "1Mi" }, "limits": { "cpu": "1m", "memory": "1Mi" }
-                },
+                "resources": resources,
                 "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-                "volumeMounts": [mount]
             }],
-            "volumes": [volume]
         }
     })
 }
@@ -61,28 +81,19 @@ fn image_of(version: &PublishedVersion) -> String {
     pattern.replace('*', "0")
 }
 
-/// Whether `answer` still has the volume and the mount of `sent`; API servers drop what they do not know or support.
+/// Whether `answer` still has the volume and the mount of `sent`; API servers drop what they do not know or support, and
+/// other webhooks add containers and change how images are pulled.
 pub(super) fn survived(sent: &Value, answer: &Value) -> bool {
-    let volume = |pod: &Value| {
-        let volumes = pod["spec"]["volumes"].as_array()?;
-        volumes.iter().find(|volume| volume["name"] == VOLUME).cloned()
+    let named = |list: &Value, name: &str| list.as_array()?.iter().find(|item| item["name"] == name).cloned();
+    let shown = |pod: &Value| {
+        let volume = named(&pod["spec"]["volumes"], VOLUME)?;
+        let container = named(&pod["spec"]["containers"], CONTAINER)?;
+        let mount = named(&container["volumeMounts"], VOLUME)?;
+        let source =
+            [&volume["hostPath"]["path"], &volume["hostPath"]["type"], &volume["image"]["reference"]];
+        Some(json!([source, mount["mountPath"], mount["readOnly"]]))
     };
-    let mount = |pod: &Value| {
-        let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array()?;
-        mounts.iter().find(|mount| mount["name"] == VOLUME).cloned()
-    };
-    let kept = |sent: Option<Value>, answer: Option<Value>| {
-        sent.zip(answer).is_some_and(|(sent, answer)| contains(&answer, &sent))
-    };
-    kept(volume(sent), volume(answer)) && kept(mount(sent), mount(answer))
-}
-
-/// Whether every field of `part` is in `whole`; servers add defaults.
-fn contains(whole: &Value, part: &Value) -> bool {
-    match part {
-        Value::Object(fields) => fields.iter().all(|(key, value)| contains(&whole[key], value)),
-        _ => whole == part,
-    }
+    shown(sent).is_some() && shown(sent) == shown(answer)
 }
 
 #[cfg(test)]
@@ -96,38 +107,43 @@ mod tests {
     }
 
     #[test]
-    fn both_shapes_are_tried_with_the_volume_that_pods_get() {
+    fn both_shapes_are_tried_with_the_volume_that_pods_get_and_without_it() {
         let state = state();
-        let pods = pods(&state, &state.versions[0], MountKind::HostPath);
-        assert_eq!(pods.len(), 2);
-        for pod in &pods {
-            assert_eq!(pod["spec"]["volumes"][0]["hostPath"]["type"], "Directory");
-            assert_eq!(pod["spec"]["containers"][0]["image"], "ghcr.io/actions/actions-runner:2.285.0");
-            assert!(survived(pod, pod));
+        let trials = trials(&state, &state.versions[0], MountKind::HostPath);
+        assert_eq!(trials.len(), 2);
+        for Trial { rewritten, stock } in trials.iter().flatten() {
+            assert_eq!(rewritten["spec"]["volumes"][0]["hostPath"]["type"], "Directory");
+            assert_eq!(rewritten["spec"]["containers"][0]["image"], "ghcr.io/actions/actions-runner:2.285.0");
+            assert!(survived(rewritten, rewritten));
+            assert!(
+                !survived(rewritten, stock),
+                "an emptyDir in its place is what old API servers make of it"
+            );
+            assert_eq!(stock["metadata"], rewritten["metadata"], "only the volume differs");
         }
+        assert_eq!(trials[0][0].stock["spec"]["containers"][0]["resources"], json!({}));
     }
 
     #[test]
     fn a_version_without_an_image_is_not_tried_as_one() {
         let state = state();
         let version = PublishedVersion { volume_image: None, ..state.versions[0].clone() };
-        assert!(pods(&state, &version, MountKind::Image).is_empty());
+        assert!(trials(&state, &version, MountKind::Image).is_empty());
     }
 
     #[test]
-    fn a_dropped_volume_mount_or_field_is_noticed() {
+    fn what_others_change_beside_the_volume_does_not_matter_and_a_lost_mount_does() {
         let state = state();
-        let sent = &pods(&state, &state.versions[0], MountKind::Image)[0];
-        let mut defaulted = sent.clone();
-        defaulted["spec"]["volumes"][0]["more"] = json!(1);
-        assert!(survived(sent, &defaulted));
-        for change in ["/spec/volumes", "/spec/containers/0/volumeMounts"] {
+        let sent = &trials(&state, &state.versions[0], MountKind::Image)[0][0].rewritten;
+        let mut changed = sent.clone();
+        changed["spec"]["volumes"][0]["image"]["pullPolicy"] = json!("Always");
+        let sidecar = json!({ "name": "proxy", "volumeMounts": [] });
+        changed["spec"]["containers"].as_array_mut().unwrap().insert(0, sidecar);
+        assert!(survived(sent, &changed));
+        for lost in ["/spec/volumes", "/spec/containers/0/volumeMounts"] {
             let mut answer = sent.clone();
-            *answer.pointer_mut(change).unwrap() = json!([]);
-            assert!(!survived(sent, &answer), "{change}");
+            *answer.pointer_mut(lost).unwrap() = json!([]);
+            assert!(!survived(sent, &answer), "{lost}");
         }
-        let mut emptied = sent.clone();
-        emptied["spec"]["volumes"][0] = json!({ "name": VOLUME, "emptyDir": {} });
-        assert!(!survived(sent, &emptied));
     }
 }

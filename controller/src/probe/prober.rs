@@ -1,16 +1,27 @@
 //! Tries pods as a dry run, under an identity that can do nothing else.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures::{StreamExt as _, stream};
 use headstart_externals::state::{Allowed, PublishedState};
+use headstart_runtime::cluster::{CallError, within};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::pods::{pods, survived};
-use super::verdicts::{Candidate, Tried, Verdicts};
+use super::pods::{Trial, survived, trials};
+use super::verdicts::{Candidate, Pair, Tried, Verdicts};
 use crate::metrics::Metrics;
+
+/// Longest dry run; some webhooks take their time.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Dry runs at once.
+const AT_ONCE: usize = 8;
+
+/// Longest time that one round spends on trying; the rest is tried in the next one.
+const ROUND: Duration = Duration::from_secs(10);
 
 /// Finds out which pairs work, and remembers.
 pub struct Prober {
@@ -25,70 +36,96 @@ impl Prober {
         Self { client, metrics, verdicts: Verdicts::default() }
     }
 
-    /// The pairs that work, of those that are asked for. Nothing is known while no version is published.
-    pub async fn allowed(&mut self, state: &PublishedState, candidates: &[Candidate]) -> Allowed {
+    /// The pairs that work, of those that are asked for. Nothing is tried while no version is published.
+    pub async fn allowed(
+        &mut self,
+        state: &PublishedState,
+        before: &Allowed,
+        candidates: &[Candidate],
+    ) -> Allowed {
+        self.verdicts.inherit(before);
         self.verdicts.retain(candidates);
-        let tried = Tried::of(state);
-        for candidate in candidates {
-            if !state.versions.is_empty() && self.verdicts.is_due(candidate, &tried, Instant::now()) {
-                self.try_pair(state, candidate, &tried).await;
-            }
+        if !state.versions.is_empty() {
+            // What was found out until then is kept.
+            let _ = tokio::time::timeout(ROUND, self.try_due(state, candidates)).await;
         }
         self.verdicts.allowed()
     }
 
-    async fn try_pair(&mut self, state: &PublishedState, candidate: &Candidate, tried: &Tried) {
-        let outcome = self.attempt(state, candidate).await;
-        self.metrics.probed(candidate.kind, &outcome);
-        let is_news = match outcome.verdict() {
-            Some(works) => self.verdicts.keep(candidate, works, tried.clone(), Instant::now()),
-            // The last verdict stays, and it is tried again soon.
-            None => true,
-        };
-        if is_news {
-            outcome.tell(candidate);
-        }
-    }
-
-    async fn attempt(&self, state: &PublishedState, candidate: &Candidate) -> Outcome {
-        let mut possible = state.versions.iter().map(|version| pods(state, version, candidate.kind));
-        let Some(pods) = possible.find(|pods| !pods.is_empty()) else {
-            return Outcome::Impossible;
-        };
-        for pod in pods {
-            match self.dry_run(&candidate.namespace, &pod).await {
-                Ok(answer) if survived(&pod, &answer) => {}
-                Ok(_) => return Outcome::Refused("the API server drops the volume or its mount".to_owned()),
-                Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
-                    return Outcome::Refused(status.message.clone());
-                }
-                Err(error) => return Outcome::Failed(error.to_string()),
+    async fn try_due(&mut self, state: &PublishedState, candidates: &[Candidate]) {
+        let now = Instant::now();
+        let mut attempts = Vec::new();
+        for candidate in candidates {
+            let tried = Tried::new(state, candidate);
+            if self.verdicts.is_due(&candidate.pair, &tried, now) {
+                let (client, pair) = (self.client.clone(), &candidate.pair);
+                attempts.push(async move { (pair, tried, attempt(&client, state, pair).await) });
             }
         }
-        Outcome::Works
+        let mut outcomes = stream::iter(attempts).buffer_unordered(AT_ONCE);
+        while let Some((pair, tried, outcome)) = outcomes.next().await {
+            self.metrics.probed(pair.kind, outcome.word());
+            if self.verdicts.keep(pair, outcome.verdict(), tried, Instant::now()) {
+                outcome.tell(pair);
+            }
+        }
     }
+}
 
-    async fn dry_run(&self, namespace: &str, pod: &Value) -> kube::Result<Value> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+/// What came of trying a pair.
+enum Outcome {
+    /// All pods were admitted as they are.
+    Works,
+    /// One was refused for our volume, or came back without it; with the cause.
+    Refused(String),
+    /// No version can be shown in this way.
+    Impossible,
+    /// Pods are refused here with and without our volume, or nobody answered: nothing follows from it.
+    Inconclusive(String),
+}
+
+async fn attempt(client: &Client, state: &PublishedState, pair: &Pair) -> Outcome {
+    let mut possible = state.versions.iter().map(|version| trials(state, version, pair.kind));
+    let Some(shapes) = possible.find(|shapes| !shapes.is_empty()) else { return Outcome::Impossible };
+    for shape in &shapes {
+        match try_shape(client, &pair.namespace, shape).await {
+            Outcome::Works => {}
+            other => return other,
+        }
+    }
+    Outcome::Works
+}
+
+/// A shape works if one of its trials is admitted. A refusal is ours only if the same pod is admitted without the volume.
+async fn try_shape(client: &Client, namespace: &str, shape: &[Trial]) -> Outcome {
+    let mut last = Outcome::Impossible;
+    for trial in shape {
+        last = match dry_run(client, namespace, &trial.rewritten).await {
+            Ok(answer) if survived(&trial.rewritten, &answer) => return Outcome::Works,
+            Ok(_) => return Outcome::Refused("the API server drops the volume or its mount".to_owned()),
+            Err(CallError::Refused(status)) if matches!(status.code, 400 | 403 | 422) => {
+                match dry_run(client, namespace, &trial.stock).await {
+                    Ok(_) => return Outcome::Refused(status.message.clone()),
+                    Err(_) => Outcome::Inconclusive(status.message.clone()),
+                }
+            }
+            Err(error) => return Outcome::Inconclusive(error.to_string()),
+        };
+    }
+    last
+}
+
+async fn dry_run(client: &Client, namespace: &str, pod: &Value) -> Result<Value, CallError> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let call = async {
         // As JSON: a typed pod would drop fields that it does not know, and so would hide that a server dropped them.
         let body = serde_json::to_vec(pod).map_err(kube::Error::SerdeError)?;
         let request = kube::core::Request::new(api.resource_url())
             .create(&PostParams { dry_run: true, field_manager: None }, body)
             .map_err(kube::Error::BuildRequest)?;
-        self.client.request::<Value>(request).await
-    }
-}
-
-/// What came of trying a pair.
-pub enum Outcome {
-    /// All pods were admitted as they are.
-    Works,
-    /// One was refused, or came back without its volume; with the cause.
-    Refused(String),
-    /// No version can be shown in this way.
-    Impossible,
-    /// The API server could not be asked.
-    Failed(String),
+        client.request::<Value>(request).await
+    };
+    within(CALL, call).await
 }
 
 impl Outcome {
@@ -97,12 +134,20 @@ impl Outcome {
         match self {
             Self::Works => Some(true),
             Self::Refused(_) | Self::Impossible => Some(false),
-            Self::Failed(_) => None,
+            Self::Inconclusive(_) => None,
         }
     }
 
-    fn tell(&self, candidate: &Candidate) {
-        let Candidate { namespace, kind, .. } = candidate;
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Works => "works",
+            Self::Refused(_) => "refused",
+            Self::Impossible => "impossible",
+            Self::Inconclusive(_) => "inconclusive",
+        }
+    }
+
+    fn tell(&self, Pair { namespace, kind }: &Pair) {
         let say = |what: &str| tracing::info!(namespace, %kind, "{what}");
         let warn = |why: &str, what: &str| tracing::warn!(namespace, %kind, why, "{what}");
         match self {
@@ -111,7 +156,7 @@ impl Outcome {
             Self::Refused(why) => {
                 warn(why, "pods would be refused with this volume kind; they stay unchanged");
             }
-            Self::Failed(why) => warn(why, "a dry run failed; nothing is concluded from it"),
+            Self::Inconclusive(why) => warn(why, "a dry run shows nothing about this volume kind"),
         }
     }
 }

@@ -3,88 +3,119 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use headstart_externals::names::NAMESPACE_LABEL;
 use headstart_externals::state::{Allowed, MountKind, PublishedState};
 
-/// How long a pair that works is believed to.
-const GOOD_FOR: Duration = Duration::from_secs(300);
+/// How long a verdict is believed. A policy that begins to forbid the volume makes creations fail for no longer.
+const GOOD_FOR: Duration = Duration::from_secs(60);
 
-/// How long a pair that was refused is left alone; what refused it may be mended at any time.
-const BAD_FOR: Duration = Duration::from_secs(30);
+/// How long after an attempt that showed nothing the next one is made.
+const RETRY: Duration = Duration::from_secs(15);
 
-/// A pair to try. It is tried anew at once when the namespace changed.
+/// A pair to try.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Candidate {
+pub struct Pair {
     /// The namespace's name.
     pub namespace: String,
-    /// Its resource version: policies often follow its labels.
-    pub resource_version: String,
     /// The volume kind.
     pub kind: MountKind,
 }
 
-/// The pairs that `wish`, the value of the namespace's label, asks for.
-pub fn candidates(namespace: &str, resource_version: &str, wish: &str) -> Vec<Candidate> {
-    let kinds: &[MountKind] = match wish {
-        "hostpath" => &[MountKind::HostPath],
-        "image" => &[MountKind::Image],
-        "auto" => &[MountKind::HostPath, MountKind::Image],
+/// A pair that is asked for, and what its verdict depends on: when this changes, it is tried anew at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What to try.
+    pub pair: Pair,
+    /// The namespace's resource version: policies often follow its labels.
+    pub resource_version: String,
+}
+
+/// The pairs that a namespace's labels ask for. Where Pod Security forbids a hostPath none is asked for: the webhook
+/// would not be called for it.
+pub fn candidates(
+    namespace: &str,
+    resource_version: &str,
+    labels: &BTreeMap<String, String>,
+) -> Vec<Candidate> {
+    let label = |name: &str| labels.get(name).map_or("", String::as_str);
+    let is_strict = matches!(label("pod-security.kubernetes.io/enforce"), "baseline" | "restricted");
+    let kinds: &[MountKind] = match label(NAMESPACE_LABEL) {
+        "hostpath" if !is_strict => &[MountKind::HostPath],
+        "auto" if !is_strict => &[MountKind::HostPath, MountKind::Image],
+        "image" | "auto" => &[MountKind::Image],
         _ => &[],
     };
     let candidate = |kind: &MountKind| Candidate {
-        namespace: namespace.to_owned(),
+        pair: Pair { namespace: namespace.to_owned(), kind: *kind },
         resource_version: resource_version.to_owned(),
-        kind: *kind,
     };
     kinds.iter().map(candidate).collect()
 }
 
-/// What was found out, and when.
+/// What was found out, and when. Only a definite answer changes whether a pair works.
 #[derive(Default)]
-pub(super) struct Verdicts(HashMap<Candidate, Verdict>);
+pub(super) struct Verdicts(HashMap<Pair, Verdict>);
 
 struct Verdict {
     works: bool,
-    at: Instant,
-    /// What was tried: the volume differs by root, and whether there is an image by version.
-    tried: Tried,
+    /// What was tried last, and when the next attempt is due.
+    tried: Option<Tried>,
+    due: Option<Instant>,
 }
 
-/// What a verdict depends on besides the namespace.
+/// What a verdict depends on besides the pair.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Tried(String);
 
 impl Tried {
-    pub(super) fn of(state: &PublishedState) -> Self {
+    pub(super) fn new(state: &PublishedState, candidate: &Candidate) -> Self {
         let images: Vec<_> = state.versions.iter().map(|version| &version.volume_image).collect();
-        Self(format!("{} {images:?}", state.host_root))
+        Self(format!("{} {images:?} {}", state.host_root, candidate.resource_version))
     }
 }
 
 impl Verdicts {
+    /// What an earlier leader found counts until it is tried again.
+    pub(super) fn inherit(&mut self, allowed: &Allowed) {
+        let Allowed::Namespaces(pairs) = allowed else { return };
+        for (namespace, kinds) in pairs {
+            for kind in kinds {
+                let pair = Pair { namespace: namespace.clone(), kind: *kind };
+                self.0.entry(pair).or_insert(Verdict { works: true, tried: None, due: None });
+            }
+        }
+    }
+
     /// Whether the pair has to be tried now.
-    pub(super) fn is_due(&self, candidate: &Candidate, tried: &Tried, now: Instant) -> bool {
-        self.0.get(candidate).is_none_or(|verdict| {
-            let good_for = if verdict.works { GOOD_FOR } else { BAD_FOR };
-            verdict.tried != *tried || now.duration_since(verdict.at) >= good_for
+    pub(super) fn is_due(&self, pair: &Pair, tried: &Tried, now: Instant) -> bool {
+        self.0.get(pair).is_none_or(|verdict| {
+            verdict.tried.as_ref() != Some(tried) || verdict.due.is_none_or(|due| now >= due)
         })
     }
 
-    /// Keeps a verdict; whether it is news.
-    pub(super) fn keep(&mut self, candidate: &Candidate, works: bool, tried: Tried, now: Instant) -> bool {
-        let before = self.0.insert(candidate.clone(), Verdict { works, at: now, tried });
-        before.is_none_or(|before| before.works != works)
+    /// Keeps an answer, or takes note that there was none; whether it is news.
+    pub(super) fn keep(&mut self, pair: &Pair, answer: Option<bool>, tried: Tried, now: Instant) -> bool {
+        let before = self.0.get(pair);
+        let works = answer.unwrap_or(before.is_some_and(|before| before.works));
+        let is_news =
+            before.is_none_or(|before| before.works != works || before.tried.as_ref() != Some(&tried));
+        let due = now + if answer.is_some() { GOOD_FOR } else { RETRY };
+        self.0.insert(pair.clone(), Verdict { works, tried: Some(tried), due: Some(due) });
+        is_news
     }
 
     /// Forgets pairs that nobody asks for any more.
     pub(super) fn retain(&mut self, candidates: &[Candidate]) {
-        self.0.retain(|known, _| candidates.contains(known));
+        let asked: BTreeSet<(&str, MountKind)> =
+            candidates.iter().map(|known| (known.pair.namespace.as_str(), known.pair.kind)).collect();
+        self.0.retain(|pair, _| asked.contains(&(pair.namespace.as_str(), pair.kind)));
     }
 
     /// The pairs that work.
     pub(super) fn allowed(&self) -> Allowed {
         let mut pairs: BTreeMap<String, BTreeSet<MountKind>> = BTreeMap::new();
-        for (candidate, _) in self.0.iter().filter(|(_, verdict)| verdict.works) {
-            pairs.entry(candidate.namespace.clone()).or_default().insert(candidate.kind);
+        for (pair, _) in self.0.iter().filter(|(_, verdict)| verdict.works) {
+            pairs.entry(pair.namespace.clone()).or_default().insert(pair.kind);
         }
         Allowed::Namespaces(pairs)
     }
@@ -96,37 +127,78 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn verdicts_expire_sooner_when_bad_and_at_once_when_something_changed() {
-        let mut state = PublishedState::immediate(&Config::embedded().unwrap());
-        let tried = Tried::of(&state);
-        let pair = candidates("arc", "7", "hostpath").remove(0);
-        let mut verdicts = Verdicts::default();
-        let now = Instant::now();
-        assert!(verdicts.is_due(&pair, &tried, now));
-        assert!(verdicts.keep(&pair, true, tried.clone(), now));
-        assert!(!verdicts.is_due(&pair, &tried, now + BAD_FOR));
-        assert!(verdicts.is_due(&pair, &tried, now + GOOD_FOR));
-        assert!(verdicts.keep(&pair, false, tried.clone(), now), "a new verdict is news");
-        assert!(!verdicts.keep(&pair, false, tried.clone(), now), "the same one is not");
-        assert!(verdicts.is_due(&pair, &tried, now + BAD_FOR));
-        state.host_root = "/elsewhere".to_owned();
-        assert!(verdicts.is_due(&pair, &Tried::of(&state), now));
-        assert!(verdicts.is_due(&Candidate { resource_version: "8".to_owned(), ..pair }, &tried, now));
+    fn labels(wish: &str, enforced: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (NAMESPACE_LABEL.to_owned(), wish.to_owned()),
+            ("pod-security.kubernetes.io/enforce".to_owned(), enforced.to_owned()),
+        ])
+    }
+
+    fn kinds(wish: &str, enforced: &str) -> Vec<MountKind> {
+        candidates("arc", "1", &labels(wish, enforced)).into_iter().map(|found| found.pair.kind).collect()
+    }
+
+    fn state() -> PublishedState {
+        PublishedState::immediate(&Config::embedded().unwrap())
     }
 
     #[test]
-    fn only_what_works_and_is_asked_for_is_allowed() {
-        let tried = Tried::of(&PublishedState::immediate(&Config::embedded().unwrap()));
+    fn what_is_asked_for_follows_both_labels() {
+        use MountKind::{HostPath, Image};
+        assert_eq!(kinds("hostpath", "privileged"), [HostPath]);
+        assert_eq!(kinds("auto", ""), [HostPath, Image]);
+        assert_eq!(kinds("auto", "baseline"), [Image]);
+        assert_eq!(kinds("image", "restricted"), [Image]);
+        assert_eq!(kinds("hostpath", "baseline"), []);
+        assert_eq!(kinds("yes please", ""), []);
+    }
+
+    #[test]
+    fn a_pair_is_tried_again_after_a_while_and_at_once_when_something_changed() {
+        let (state, now) = (state(), Instant::now());
+        let candidate = candidates("arc", "7", &labels("hostpath", "")).remove(0);
+        let (pair, tried) = (&candidate.pair, Tried::new(&state, &candidate));
         let mut verdicts = Verdicts::default();
-        let both = candidates("arc", "1", "auto");
-        assert_eq!(both.len(), 2);
-        verdicts.keep(&both[0], true, tried.clone(), Instant::now());
-        verdicts.keep(&both[1], false, tried, Instant::now());
-        let only = BTreeMap::from([("arc".to_owned(), BTreeSet::from([MountKind::HostPath]))]);
-        assert_eq!(verdicts.allowed(), Allowed::Namespaces(only));
-        verdicts.retain(&candidates("arc", "1", "image"));
+        assert!(verdicts.is_due(pair, &tried, now));
+        assert!(verdicts.keep(pair, Some(true), tried.clone(), now));
+        assert!(!verdicts.is_due(pair, &tried, now + RETRY));
+        assert!(verdicts.is_due(pair, &tried, now + GOOD_FOR));
+        assert!(!verdicts.keep(pair, Some(true), tried.clone(), now), "the same verdict is no news");
+        let elsewhere = PublishedState { host_root: "/elsewhere".to_owned(), ..state.clone() };
+        assert!(verdicts.is_due(pair, &Tried::new(&elsewhere, &candidate), now));
+        let touched = Candidate { resource_version: "8".to_owned(), ..candidate.clone() };
+        assert!(verdicts.is_due(pair, &Tried::new(&state, &touched), now));
+    }
+
+    #[test]
+    fn an_attempt_that_shows_nothing_leaves_the_verdict_as_it_was() {
+        let (state, now) = (state(), Instant::now());
+        let candidate = candidates("arc", "7", &labels("hostpath", "")).remove(0);
+        let (pair, tried) = (&candidate.pair, Tried::new(&state, &candidate));
+        let works =
+            Allowed::Namespaces(BTreeMap::from([("arc".to_owned(), BTreeSet::from([MountKind::HostPath]))]));
+        let mut verdicts = Verdicts::default();
+        verdicts.inherit(&works);
+        assert!(verdicts.is_due(pair, &tried, now), "what was inherited is tried at once");
+        verdicts.keep(pair, None, tried.clone(), now);
+        assert_eq!(verdicts.allowed(), works);
+        assert!(verdicts.is_due(pair, &tried, now + RETRY));
+        verdicts.keep(pair, Some(false), tried, now);
         assert_eq!(verdicts.allowed(), Allowed::Namespaces(BTreeMap::new()));
-        assert!(candidates("arc", "1", "yes please").is_empty());
+        let mut new = Verdicts::default();
+        new.keep(pair, None, Tried::new(&state, &candidate), now);
+        assert_eq!(new.allowed(), Allowed::Namespaces(BTreeMap::new()), "nothing is assumed");
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_not_allowed() {
+        let mut verdicts = Verdicts::default();
+        let both = candidates("arc", "1", &labels("auto", ""));
+        for candidate in &both {
+            verdicts.keep(&candidate.pair, Some(true), Tried::new(&state(), candidate), Instant::now());
+        }
+        verdicts.retain(&both[1..]);
+        let only = BTreeMap::from([("arc".to_owned(), BTreeSet::from([MountKind::Image]))]);
+        assert_eq!(verdicts.allowed(), Allowed::Namespaces(only));
     }
 }

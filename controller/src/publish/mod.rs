@@ -4,21 +4,20 @@ mod nodes;
 mod phases;
 mod writer;
 
-use headstart_externals::config::Config;
 use headstart_externals::names::API_VERSION;
 use headstart_externals::state::{Allowed, PublishedState};
 
 pub use nodes::{NodeView, eligible};
-pub use phases::phases;
+pub use phases::{Cluster, phases};
 pub use writer::{StateWriter, Written};
 
 /// The state that follows from what is known now; the generation grows only with a change of content.
 pub fn next_state(
-    config: &Config,
-    nodes: &[NodeView],
+    cluster: Cluster<'_>,
     allowed: Allowed,
     previous: Option<&PublishedState>,
 ) -> PublishedState {
+    let config = cluster.config;
     let before = previous.map_or(&[][..], |state| &state.versions);
     let mut next = PublishedState {
         api_version: API_VERSION.to_owned(),
@@ -27,7 +26,7 @@ pub fn next_state(
         host_root: config.host_root.clone(),
         node_selector: config.node_selector.clone(),
         allowed,
-        versions: phases(config, nodes, before),
+        versions: phases(cluster, before),
     };
     if previous != Some(&next) {
         next.generation += 1;
@@ -39,15 +38,18 @@ pub fn next_state(
 mod tests {
     use std::collections::BTreeMap;
 
+    use headstart_externals::config::Config;
+
     use super::*;
 
     #[test]
     fn the_generation_grows_with_every_change_and_only_then() {
         let config = Config::embedded().unwrap();
-        let first = next_state(&config, &[], Allowed::Everywhere, None);
+        let cluster = Cluster { config: &config, nodes: &[], waited: &Default::default() };
+        let first = next_state(cluster, Allowed::Everywhere, None);
         assert_eq!(first.generation, 1);
-        assert_eq!(next_state(&config, &[], Allowed::Everywhere, Some(&first)), first);
+        assert_eq!(next_state(cluster, Allowed::Everywhere, Some(&first)), first);
         let fewer = Allowed::Namespaces(BTreeMap::new());
-        assert_eq!(next_state(&config, &[], fewer, Some(&first)).generation, 2);
+        assert_eq!(next_state(cluster, fewer, Some(&first)).generation, 2);
     }
 }

@@ -7,7 +7,8 @@ use headstart_externals::config::Config;
 use headstart_externals::report::{NodeReport, VersionState};
 use headstart_externals::version::VersionName;
 
-/// How long a new node may take to install before it is counted as lacking a version.
+/// How long a node may take to install before it is counted as lacking a version, and how long a version waits for
+/// all nodes before most of them will do.
 pub(super) const SETTLING: Duration = Duration::from_secs(600);
 
 /// One node of the cluster.
@@ -49,15 +50,19 @@ impl NodeView {
     }
 }
 
-/// The nodes that must have a version before pods are given it: those that serve pods, are long enough there or have
-/// an agent already, and have not given it up.
+/// The nodes that must have a version before pods are given it: those that serve pods and have not given it up.
+///
+/// A node that never reported counts when it is no longer new, but only until the `patience` with it is over: there are
+/// nodes on which no agent can ever run.
 pub fn eligible<'n>(
     nodes: &'n [NodeView],
     config: &Config,
     version: &VersionName,
+    patience_is_over: bool,
 ) -> impl Iterator<Item = &'n NodeView> {
-    let counts = |node: &&NodeView| {
-        node.ready && node.is_selected(config) && (node.report.is_some() || node.age >= SETTLING)
+    let counts = move |node: &&NodeView| {
+        let expected = node.report.is_some() || (node.age >= SETTLING && !patience_is_over);
+        node.ready && node.is_selected(config) && expected
     };
     nodes.iter().filter(counts).filter(move |node| !node.gave_up(version))
 }

@@ -80,10 +80,7 @@ impl ControlPlane {
 
     /// A client with all rights. It belongs to the runtime of the test that asks for it.
     pub async fn client(&self) -> Result<Client> {
-        headstart_runtime::program::install_crypto();
-        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(Client::try_from(config)?)
+        client_of(&self.kubeconfig()).await
     }
 
     /// The kubeconfig of a user with all rights.
@@ -168,6 +165,16 @@ impl ControlPlane {
     pub(super) fn failure(&self, what: &str, services: &[&str]) -> String {
         format!("{what} after {PATIENCE:?}\n{}", self.bed.tails(services))
     }
+}
+
+/// A client for whom a kubeconfig names.
+pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
+    headstart_runtime::program::install_crypto();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    // This machine's way to the outside does not lead to the bed.
+    config.proxy_url = None;
+    Ok(Client::try_from(config)?)
 }
 
 /// Who is who in this cluster.

@@ -14,7 +14,7 @@ use super::cluster::Cluster;
 use super::command::say;
 use super::images::{Profile, TestImage, archive, shipped_image};
 use super::namespace::describe;
-use crate::programs::repository;
+use crate::deploy;
 use crate::wait::within;
 
 /// Headstart's namespace.
@@ -34,8 +34,7 @@ pub fn images() -> Result<Vec<PathBuf>> {
 /// Applies the manifests and waits until a version is offered and the webhook serves.
 pub async fn install(cluster: &Cluster) -> Result<()> {
     let begun = Instant::now();
-    let folder = repository().join("deploy").display().to_string();
-    cluster.kubectl(&["apply", "-k", &folder])?;
+    deploy::apply(cluster)?;
     let client = cluster.client().await?;
     let ready = within(PATIENCE, || async {
         let ready = is_available(&client, "headstart-webhook").await

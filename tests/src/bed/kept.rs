@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ impl Wish {
 
 /// Starts a cluster that outlives this process, in the hands of one that waits to be told to end.
 pub fn up(wish: Wish) -> Result<()> {
+    let _turn = start_turn()?;
     sweep()?;
     if let Some(reason) = node_unavailable() {
         bail!("{reason}");
@@ -46,7 +46,7 @@ pub fn up(wish: Wish) -> Result<()> {
         bail!("a cluster is up already ({}); take it down with `make cluster-down`", place.folder.display());
     }
     let mut holder = Command::new(std::env::current_exe()?);
-    holder.arg("hold").args(wish.flags()).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    holder.arg("hold").args(wish.flags()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut holder = holder.spawn()?;
     let output = holder.stdout.take().context("no pipe")?;
     let lines: Vec<String> = BufReader::new(output).lines().map_while(Result::ok).collect();
@@ -58,14 +58,21 @@ pub fn up(wish: Wish) -> Result<()> {
     Ok(())
 }
 
-/// `bed hold`: owns a cluster until SIGTERM. Says what there is to say, and closes its output then.
+/// One start at a time: until a cluster is up nobody else can see it.
+fn start_turn() -> Result<File> {
+    let turn = File::create(std::env::temp_dir().join("headstart-bed-up.lock"))?;
+    turn.try_lock().context("another `make cluster` is under way")?;
+    Ok(turn)
+}
+
+/// `bed hold`: owns a cluster until SIGTERM, and one that is not kept until its standard input ends. Says what there is
+/// to say, and closes its output then.
 pub async fn hold(wish: Wish) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let images = if wish.bare { Vec::new() } else { headstart::images()? };
-    let cluster = Cluster::make(&images, wish.kept).await?;
-    if !wish.bare {
-        headstart::install(&cluster).await?;
-    }
+    let cluster = tokio::select! {
+        cluster = start(wish) => cluster?,
+        _ = terminate.recv() => bail!("told to end while it was starting"),
+    };
     let (kubeconfig, kubectl) = (cluster.kubeconfig(), cluster.kubectl_program()?);
     // In one piece: who reads may go away after the first line.
     let text = format!("KUBECONFIG={}\nKUBECTL={}\n", kubeconfig.display(), kubectl.display());
@@ -74,12 +81,43 @@ pub async fn hold(wish: Wish) -> Result<()> {
     let nowhere = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&nowhere)?;
     rustix::stdio::dup2_stderr(&nowhere)?;
-    terminate.recv().await;
+    if wish.kept {
+        // Only now: until here an interrupted `bed up` takes it along.
+        rustix::process::setsid()?;
+        terminate.recv().await;
+    } else {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            () = input_ended() => {}
+        }
+    }
     Ok(())
+}
+
+/// Waits until whoever holds the other end of the standard input is gone.
+async fn input_ended() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // A thread of its own: the runtime would wait for one of its own.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
+}
+
+async fn start(wish: Wish) -> Result<Cluster> {
+    let images = if wish.bare { Vec::new() } else { headstart::images()? };
+    let cluster = Cluster::make(&images, wish.kept).await?;
+    if !wish.bare {
+        headstart::install(&cluster).await?;
+    }
+    Ok(cluster)
 }
 
 /// Takes down what `bed up` made, removes what dead owners left, and fails if anything of it is still there.
 pub fn down() -> Result<()> {
+    // What is known afterwards has a living owner.
+    sweep()?;
     let kept: Vec<Place> = known()?.into_iter().filter(|place| place.kept).collect();
     for place in &kept {
         if let Some(owner) = Pid::from_raw(place.owner) {

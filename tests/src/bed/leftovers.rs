@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Everything of a bed that is there, one line each; nothing while there is nothing.
 pub fn remains(place: &Place) -> Vec<String> {
     let mut found = host_side(place);
-    found.extend(processes_that_name(&place.folder).into_iter().map(|line| format!("process {line}")));
+    let named = processes_that_name(&place.folder).into_iter();
+    found.extend(named.map(|(process, line)| format!("process {process} {line}")));
     found.extend(place.folder.exists().then(|| format!("folder {}", place.folder.display())));
     let locked = place.lock_file().exists() && !place.is_succeeded();
     found.extend(locked.then(|| format!("lock {}", place.lock_file().display())));
@@ -33,9 +34,14 @@ pub fn clear(place: &Place) -> Result<()> {
         for process in group.processes() {
             let _ = Pid::from_raw(process).map(|pid| kill_process(pid, Signal::KILL));
         }
+        // A control plane alone has no group, but all its processes were started with files of the folder.
+        for (process, _) in processes_that_name(&place.folder) {
+            let _ = Pid::from_raw(process).map(|pid| kill_process(pid, Signal::KILL));
+        }
         group.remove();
         network.remove();
-        host_side(place).is_empty().then_some(())
+        let is_clear = host_side(place).is_empty() && processes_that_name(&place.folder).is_empty();
+        is_clear.then_some(())
     });
     if gone.is_none() {
         bail!("still there after {PATIENCE:?}: {}", host_side(place).join(", "));
@@ -66,13 +72,16 @@ fn mounts_below(folder: &Path) -> Vec<String> {
 }
 
 /// Processes of this machine whose command line names the folder.
-fn processes_that_name(folder: &Path) -> Vec<String> {
-    let folder = folder.display().to_string();
+fn processes_that_name(folder: &Path) -> Vec<(i32, String)> {
+    // With what follows, so that it is not taken for another one whose name is longer.
+    let folder = format!("{}/", folder.display());
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     let lines = entries.filter_map(|entry| {
         let line = fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        line.contains(&folder).then(|| format!("{} {line}", entry.file_name().to_string_lossy()))
+        let process = entry.file_name().to_str()?.parse().ok()?;
+        let is_other = u32::try_from(process).ok() != Some(std::process::id());
+        (is_other && line.contains(&folder)).then_some((process, line))
     });
     lines.collect()
 }

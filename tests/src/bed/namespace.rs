@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
 use super::cluster;
 use super::command::say;
@@ -26,10 +27,12 @@ impl<'a> TestNamespace<'a> {
     /// Makes one with labels, each `name=value`.
     pub fn labelled(control_plane: &'a ControlPlane, name: &str, labels: &[&str]) -> Result<Self> {
         let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        control_plane.kubectl(&["create", "namespace", &name])?;
-        if !labels.is_empty() {
-            control_plane.kubectl(&[&["label", "namespace", &name], labels].concat())?;
-        }
+        let pairs = labels.iter().filter_map(|label| label.split_once('='));
+        let pairs: serde_json::Map<String, Value> =
+            pairs.map(|(key, value)| (key.to_owned(), value.into())).collect();
+        let metadata = json!({ "name": name, "labels": pairs });
+        control_plane
+            .apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata }).to_string())?;
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         Ok(Self { control_plane, name, labels })
     }

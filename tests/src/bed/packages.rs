@@ -47,7 +47,8 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     }
     say(&format!("installing {packages}"));
     run(&["apt-get", "update", "-q"])?;
-    let mut install = vec!["apt-get", "install", "-y", "-q"];
+    // New machines run their own updates when they start.
+    let mut install = vec!["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q"];
     install.extend(packages.split(' '));
     run(&install)?;
     let still = missing.iter().find(|need| !(need.is_there)());
