@@ -17,9 +17,11 @@ demo: build ## Show the main job on this machine: no cluster, no root, no networ
 	./target/debug/headstart demo --log warn $(DEMO_FLAGS)
 
 test: build ## Run all tests in the depth that CI affords
+	./target/debug/bed programs
 	PROPTEST_CASES=2000 $(CARGO) test $(WORKSPACE)
 
 test-full: build ## Run all tests in full depth, before a piece of work is called done
+	./target/debug/bed programs
 	PROPTEST_CASES=100000 $(CARGO) test $(WORKSPACE)
 
 check: ## Format, lints, documentation: everything that needs no run

@@ -13,13 +13,14 @@ use kube::Api;
 
 use super::boxed::NODE;
 use super::command::run;
-use super::control_plane::ControlPlane;
+use super::control_plane::{self, ControlPlane};
 use super::images::{self, TestImage};
 use super::network::Network;
 use super::node_config;
 use super::packages::{self, IPROUTE, NFTABLES};
 use super::pki::Authority;
 use super::plan::Plan;
+use super::programs::Programs;
 use super::protocol::Service;
 use super::supervise::Shape;
 use super::versions::Minor;
@@ -29,7 +30,7 @@ use crate::wait::within;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The programs that a control plane alone does not need.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
@@ -40,6 +41,7 @@ const PROGRAMS: [&str; 10] = [
     "ptp",
     "host-local",
     "loopback",
+    "portmap",
 ];
 
 /// All services, in the order in which one would look at their logs.
@@ -56,6 +58,14 @@ pub const SERVICES: [&str; 7] = [
 /// A running cluster; gone when dropped, and also when its process ends in any other way.
 pub struct Cluster {
     control_plane: ControlPlane,
+}
+
+/// Builds every program that the tests use on this machine; a test by itself builds what it needs.
+pub fn prepare() -> Result<()> {
+    let newest = control_plane::SERVICES.into_iter().chain(["kubectl"]);
+    let node = PROGRAMS.into_iter().chain(["slowfs"]).filter(|_| node_unavailable().is_none());
+    let wanted = newest.chain(node).map(|name| (name, Minor::Newest));
+    Programs::obtain_all(wanted.chain([("kube-apiserver", Minor::Oldest)])).map(drop)
 }
 
 /// Why this machine cannot have a node, if so. Tests of the node then say so and pass.
@@ -87,8 +97,7 @@ impl Cluster {
     /// As [`Self::start`]; with `kept`, `bed down` finds it.
     pub(super) async fn make(images: &[PathBuf], kept: bool) -> Result<Self> {
         packages::ensure(&[IPROUTE, NFTABLES])?;
-        let programs: Vec<&str> = PROGRAMS.into_iter().chain(["portmap"]).collect();
-        let control_plane = ControlPlane::begin(Minor::Newest, Shape { node: true, kept }, &programs)?;
+        let control_plane = ControlPlane::begin(Minor::Newest, Shape { node: true, kept }, &PROGRAMS)?;
         let cluster = Self { control_plane };
         cluster.start_containerd(images).await?;
         cluster.usable().await?;

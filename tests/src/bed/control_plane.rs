@@ -25,7 +25,7 @@ use crate::wait::within;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The services of a control plane.
-const SERVICES: [&str; 3] = ["etcd", "kube-apiserver", "kube-controller-manager"];
+pub(super) const SERVICES: [&str; 3] = ["etcd", "kube-apiserver", "kube-controller-manager"];
 
 /// A running control plane; gone when dropped, and also when its process ends in any other way.
 pub struct ControlPlane {

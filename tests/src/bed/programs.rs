@@ -22,8 +22,14 @@ pub struct Programs(BTreeMap<String, PathBuf>);
 impl Programs {
     /// Gives the programs, and builds the ones that the cache lacks.
     pub fn obtain(names: &[&str], minor: Minor) -> Result<Self> {
+        Self::obtain_all(names.iter().map(|name| (*name, minor)))
+    }
+
+    /// As [`Self::obtain`], of several versions at once, which share what their builds have in common.
+    pub fn obtain_all<'n>(wanted: impl IntoIterator<Item = (&'n str, Minor)>) -> Result<Self> {
         let versions = Versions::pinned()?;
-        let found = names.iter().map(|name| versions.build(name, minor).and_then(with_version));
+        let found =
+            wanted.into_iter().map(|(name, minor)| versions.build(name, minor).and_then(with_version));
         let builds: Vec<Build> = found.collect::<Result<_>>()?;
         let cache = Cache::locate()?;
         if builds.iter().any(|build| !cache.holds(build)) {

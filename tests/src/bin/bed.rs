@@ -8,7 +8,7 @@ use headstart_tests::bed::kept::Wish;
 use headstart_tests::bed::place::Place;
 use headstart_tests::bed::programs::Programs;
 use headstart_tests::bed::supervise::{self, Shape};
-use headstart_tests::bed::{Minor, images, init, kept};
+use headstart_tests::bed::{Minor, cluster, images, init, kept};
 
 #[derive(Parser)]
 #[command(about = "A real Kubernetes on this machine, for tests")]
@@ -31,7 +31,7 @@ enum Do {
     Images(images::Args),
     /// Build programs into the cache
     Programs {
-        /// Names of programs
+        /// Names of programs; without any, all that the tests use on this machine
         names: Vec<String>,
         /// Of the oldest supported Kubernetes
         #[arg(long)]
@@ -83,6 +83,7 @@ fn run(command: Do) -> Result<()> {
         Do::Up { bare } => kept::up(Wish { kept: true, bare }),
         Do::Down => kept::down(),
         Do::Images(args) => images::main(args),
+        Do::Programs { names, .. } if names.is_empty() => cluster::prepare(),
         Do::Programs { names, oldest } => {
             programs(&names, if oldest { Minor::Oldest } else { Minor::Newest })
         }
