@@ -330,12 +330,29 @@ async fn tokens_can_do_nothing_but_their_duty() {
         let refused = as_agent(forbidden).unwrap_err().to_string();
         assert!(refused.contains("Forbidden") || refused.contains("forbidden"), "{forbidden:?}: {refused}");
     }
-    // The controller marks nodes, and changes nothing else of them.
+    let probe = kubeconfig(control_plane, "headstart-probe", None, cluster.folder.path());
+    let pod = ["run", "x", "--image=x", "--kubeconfig", &probe.display().to_string()].map(str::to_owned);
+    let words: Vec<&str> = pod.iter().map(String::as_str).collect();
+    let refused = control_plane.kubectl(&words).unwrap_err().to_string();
+    assert!(refused.contains("as a dry run only"), "{refused}");
+    control_plane.kubectl(&[&words[..], &["--dry-run=server"]].concat()).unwrap();
+}
+
+#[tokio::test]
+async fn the_controller_marks_nodes_and_changes_nothing_else_of_them() {
+    let cluster = Installed::new().await;
+    let control_plane = &cluster.control_plane;
+    cluster.add_node("a");
     let controller = kubeconfig(control_plane, "headstart-controller", None, cluster.folder.path());
     let as_controller = |words: &[&str]| {
         let file = controller.display().to_string();
         control_plane.kubectl(&[words, &["--kubeconfig", &file]].concat())
     };
+    // API servers take over a new policy a moment later.
+    until("the policy is in force", || async {
+        as_controller(&["label", "node", "a", "pool=x", "--dry-run=server"]).err()
+    })
+    .await;
     as_controller(&["label", "node", "a", "headstart.dev/cache=unserviceable"]).unwrap();
     for (patch, expected) in [
         (r#"{"metadata": {"labels": {"pool": "x"}}}"#, "no label of a node but"),
@@ -353,11 +370,4 @@ async fn tokens_can_do_nothing_but_their_duty() {
     nodes.patch_status("a", &PatchParams::default(), &condition(NODE_CONDITION)).await.unwrap();
     let refused = nodes.patch_status("a", &PatchParams::default(), &condition("Ready")).await.unwrap_err();
     assert!(refused.to_string().contains("no condition of a node but"), "{refused}");
-
-    let probe = kubeconfig(control_plane, "headstart-probe", None, cluster.folder.path());
-    let pod = ["run", "x", "--image=x", "--kubeconfig", &probe.display().to_string()].map(str::to_owned);
-    let words: Vec<&str> = pod.iter().map(String::as_str).collect();
-    let refused = control_plane.kubectl(&words).unwrap_err().to_string();
-    assert!(refused.contains("as a dry run only"), "{refused}");
-    control_plane.kubectl(&[&words[..], &["--dry-run=server"]].concat()).unwrap();
 }
