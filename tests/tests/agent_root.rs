@@ -86,6 +86,21 @@ async fn a_program_that_leaves_children_behind_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_hostile_program_is_tried_as_somebody_else() {
+    if !rustix::process::geteuid().is_root() {
+        return headstart_tests::bed::command::say("skipped: only root can be somebody else");
+    }
+    let node = Node::with_folder();
+    // As on a node: everybody may pass.
+    fs::set_permissions(node.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = format!("#!/bin/sh\nrm -rf {}/* 2>/dev/null\nid -u\n", node.root().display());
+    tree::write_file(&node.path("externals/node16/bin/node"), program.as_bytes(), 0o755);
+    let status = node.start().ready().await;
+    assert_eq!(status["versions"][0]["nodes"]["node16"], json!({"ran": "65534"}));
+    assert_eq!(node.list("versions").len(), 1, "it could not touch the cache");
+}
+
+#[tokio::test]
 async fn a_version_that_is_gone_is_made_again() {
     let node = Node::with_folder();
     let agent = node.start();

@@ -7,7 +7,7 @@ use super::boxed::NODE;
 use super::plan::{Plan, folder_of};
 
 /// The image of the container that holds a pod's namespaces.
-pub const PAUSE: &str = "lab.local/pause:1";
+pub const PAUSE: &str = "bed.test/pause:1";
 
 /// Where containerd listens, inside the box.
 pub const CONTAINERD: &str = "/run/containerd/containerd.sock";

@@ -34,7 +34,7 @@ fn image(folder: &Path) -> Image {
     let layer = layer.tree("/home/runner/externals/node16", folder, RUNNER).unwrap();
     let tools = Layer::default().file("/bin/sudo", "program", 0o4755, ROOT).link("bin/sh", "busybox", ROOT);
     Image {
-        name: "lab.local/runner:1".to_owned(),
+        name: "bed.test/runner:1".to_owned(),
         layers: vec![tools.folder("tmp", 0o1777, ROOT), layer],
         config: Config {
             entrypoint: vec!["/bin/sh".to_owned()],
@@ -126,7 +126,7 @@ fn documents_say_what_runtimes_ask_for() {
     assert_eq!(json(&layout["oci-layout"].3), json!({"imageLayoutVersion": "1.0.0"}));
     let entry = &json(&layout["index.json"].3)["manifests"][0];
     assert_eq!(entry["platform"], json!({"architecture": architecture(), "os": "linux"}));
-    assert_eq!(entry["annotations"]["io.containerd.image.name"], "lab.local/runner:1");
+    assert_eq!(entry["annotations"]["io.containerd.image.name"], "bed.test/runner:1");
     let manifest = json(blob(&layout, entry));
     assert_eq!(manifest["mediaType"], entry["mediaType"]);
     let config = json(blob(&layout, &manifest["config"]));
@@ -137,7 +137,7 @@ fn documents_say_what_runtimes_ask_for() {
     assert!(start["Env"][0].as_str().unwrap().starts_with("PATH="));
     assert_eq!((&start["Env"][1], &start["Entrypoint"][0]), (&json!("A=b"), &json!("/bin/sh")));
     let docker = &json(&layout["manifest.json"].3)[0];
-    assert_eq!(docker["RepoTags"][0], "lab.local/runner:1");
+    assert_eq!(docker["RepoTags"][0], "bed.test/runner:1");
     assert!(layout.contains_key(docker["Layers"][1].as_str().unwrap()));
     assert!(layout.contains_key(docker["Config"].as_str().unwrap()));
 }
@@ -146,7 +146,7 @@ fn documents_say_what_runtimes_ask_for() {
 fn short_names_are_stored_in_full() {
     assert_eq!(full_name("headstart:0.1.0"), "docker.io/library/headstart:0.1.0");
     assert_eq!(full_name("acme/headstart:1"), "docker.io/acme/headstart:1");
-    for full in ["lab.local/pause:1", "localhost/pause:1", "localhost:5000/pause:1"] {
+    for full in ["bed.test/pause:1", "localhost/pause:1", "localhost:5000/pause:1"] {
         assert_eq!(full_name(full), full);
     }
 }

@@ -50,10 +50,10 @@ impl TestImage {
     /// The name that pods use.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Pause => "lab.local/pause:1",
-            Self::Busybox => "lab.local/busybox:1",
-            Self::Job => "lab.local/job:1",
-            Self::Externals => "lab.local/externals:1",
+            Self::Pause => "bed.test/pause:1",
+            Self::Busybox => "bed.test/busybox:1",
+            Self::Job => "bed.test/job:1",
+            Self::Externals => "bed.test/externals:1",
             Self::Runner => "ghcr.io/actions/actions-runner:2.304.0",
         }
     }
