@@ -27,6 +27,8 @@ enum Do {
     },
     /// Take it down; fails if anything is left
     Down,
+    /// Say whether this machine can have a node, and so whether its tests run or are passed over
+    Node,
     /// Container images, built without a daemon
     Images(images::Args),
     /// Build programs into the cache
@@ -82,6 +84,11 @@ fn run(command: Do) -> Result<()> {
     match command {
         Do::Up { bare } => kept::up(Wish { kept: true, bare }),
         Do::Down => kept::down(),
+        Do::Node => {
+            let verdict = cluster::node_unavailable().map(|reason| format!("are passed over: {reason}"));
+            println!("tests of a real node {}", verdict.as_deref().unwrap_or("run"));
+            Ok(())
+        }
         Do::Images(args) => images::main(args),
         Do::Programs { names, .. } if names.is_empty() => cluster::prepare(),
         Do::Programs { names, oldest } => {
