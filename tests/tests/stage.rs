@@ -372,7 +372,7 @@ async fn a_damaged_copy_is_refused_and_staged_anew() {
         site.staged();
         spoil(&site.dir().tree());
         let agent = site.node.start();
-        assert_eq!(agent.failed().await, "CheckFailed");
+        assert_eq!(agent.failed().await, "SourceUnavailable");
         assert_eq!(site.node.list("versions"), [""; 0]);
         site.staged();
         agent.ready().await;
