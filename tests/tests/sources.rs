@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
@@ -198,6 +199,8 @@ async fn what_is_kept_must_be_there_and_run() {
         tree::write(&node.path("externals"), &NODE16);
         tree::write_file(&node.path("externals/node16/bin/node"), content, mode);
         node.configure(&directory_config(&node.path("externals")));
+        // Where nobody else may pass, the program runs as the agent's own user, who may change the tree.
+        fs::set_permissions(node.path(""), fs::Permissions::from_mode(0o700)).unwrap();
         refused(node, reason).await;
     }
 }
