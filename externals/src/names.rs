@@ -12,6 +12,9 @@ pub const VERSION_LABEL: &str = "headstart.dev/version";
 /// Pod annotation that tells which rule changed the pod.
 pub const DECISION_ANNOTATION: &str = "headstart.dev/decision";
 
+/// Annotation of a paired runner: the hook template that its workflow pods are made with.
+pub const TEMPLATE_ANNOTATION: &str = "headstart.dev/hook-template";
+
 /// Node label that the controller sets on nodes whose cache reported a final fault.
 pub const CACHE_LABEL: &str = "headstart.dev/cache";
 

@@ -131,6 +131,37 @@ fn expect_current(before: &Value, version: &Value) -> Value {
     pod
 }
 
+/// Runners with legacy hooks: the tree over their externals.
+fn expect_lean(before: &Value, version: &Value) -> Value {
+    let mut pod = before.clone();
+    let mount = json!({"name": "headstart-externals", "mountPath": "/home/runner/externals", "readOnly": true, "recursiveReadOnly": "IfPossible"});
+    pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
+    pod["spec"]["volumes"].as_array_mut().unwrap().push(host_path("headstart-externals", version));
+    pod
+}
+
+/// Runners with Docker in Docker: the volume is the tree, read-only, and nothing copies.
+fn expect_dind(before: &Value, version: &Value) -> Value {
+    let mut pod = before.clone();
+    let spec = pod["spec"].as_object_mut().unwrap();
+    for volume in spec["volumes"].as_array_mut().unwrap() {
+        if volume["name"] == "dind-externals" {
+            *volume = host_path("dind-externals", version);
+        }
+    }
+    spec["initContainers"].as_array_mut().unwrap().retain(|init| init["name"] != "init-dind-externals");
+    for list in ["containers", "initContainers"] {
+        for container in spec[list].as_array_mut().unwrap() {
+            let mounts = container.get_mut("volumeMounts").and_then(Value::as_array_mut);
+            for mount in mounts.into_iter().flatten().filter(|mount| mount["name"] == "dind-externals") {
+                mount["readOnly"] = json!(true);
+                mount["recursiveReadOnly"] = json!("IfPossible");
+            }
+        }
+    }
+    pod
+}
+
 #[test]
 fn every_recorded_hook_body_becomes_what_its_shape_says() {
     let explained = explain(&["hooks"], &[]);
@@ -175,14 +206,14 @@ fn every_recorded_hook_body_becomes_what_its_shape_says() {
 }
 
 #[test]
-fn runner_pods_are_lean_or_unchanged_with_their_own_reason() {
+fn runner_pods_become_what_their_shape_says() {
     let explained = explain(&["arc"], &[]);
     for (file, reason) in [
         ("default", "no-hooks"),
-        ("dind", "dind"),
-        ("dind-before-k8s-1.29", "dind"),
-        ("dind-chart-0.10.1", "dind"),
-        ("dind-experimental-chart", "dind"),
+        ("dind", "mounted"),
+        ("dind-before-k8s-1.29", "mounted"),
+        ("dind-chart-0.10.1", "mounted"),
+        ("dind-experimental-chart", "mounted"),
         ("kubernetes", "lean"),
         ("kubernetes-controller-master", "lean"),
         ("kubernetes-novolume", "hooks-current"),
@@ -190,18 +221,15 @@ fn runner_pods_are_lean_or_unchanged_with_their_own_reason() {
         let file = format!("arc/{file}.json");
         let (line, before) = (&explained[&file], fixtures::read(&file));
         assert_eq!(line["reason"], reason, "{file}");
-        if reason != "lean" {
-            assert_eq!((&line["decision"], &line["pod"]), (&json!("unchanged"), &before), "{file}");
-            continue;
-        }
+        let expected = match reason {
+            "lean" => expect_lean(&before, &line["version"]),
+            "mounted" => expect_dind(&before, &line["version"]),
+            _ => {
+                assert_eq!((&line["decision"], &line["pod"]), (&json!("unchanged"), &before), "{file}");
+                continue;
+            }
+        };
         assert_eq!(line["decision"], "rewritten", "{file}");
-        let mut expected = before.clone();
-        let mount = json!({"name": "headstart-externals", "mountPath": "/home/runner/externals", "readOnly": true, "recursiveReadOnly": "IfPossible"});
-        expected["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
-        expected["spec"]["volumes"]
-            .as_array_mut()
-            .unwrap()
-            .push(host_path("headstart-externals", &line["version"]));
         assert_eq!(without_common_edits(line["pod"].clone(), &before, &line["version"]), expected, "{file}");
     }
     assert_eq!(explained.len(), fixtures::list("arc").len());
@@ -267,7 +295,7 @@ fn reviews_are_explained_like_their_pods() {
         ("step-current-HEAD", "step-plain"),
         ("step-legacy-v0.7.0", "step-legacy"),
         ("runner-kubernetes", "lean"),
-        ("runner-dind", "dind"),
+        ("runner-dind", "mounted"),
         ("runner-novolume", "hooks-current"),
         ("bystander", "not-arc"),
     ] {

@@ -9,8 +9,8 @@ use crate::edit::{self, Edit, place};
 use crate::placement;
 use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{EPHEMERAL_RUNNER, OLDER_RUNNER, Pod, RUNNER_POD};
-use crate::reason::{Reason, Rule};
-use crate::rules::{complete, runner, step, workflow};
+use crate::reason::{Reason, Rule, Unpaired};
+use crate::rules::{complete, dind, older, runner, step, workflow};
 use crate::volume;
 
 /// What a decision depends on, besides the pod.
@@ -33,23 +33,32 @@ pub struct Decision {
     pub rule: Option<Rule>,
     /// Why.
     pub reason: Reason,
+    /// Why a lean runner was not paired.
+    pub unpaired: Option<Unpaired>,
     /// The version that the pod was given.
     pub version: Option<String>,
     /// The edits in order; empty if the pod stays as it is.
     pub patch: Vec<PatchOperation>,
 }
 
+impl Decision {
+    /// The pod stays as it is.
+    pub fn unchanged(rule: Option<Rule>, reason: Reason) -> Self {
+        Self { rule, reason, unpaired: None, version: None, patch: Vec::new() }
+    }
+}
+
 /// Decides over `pod` and, if it is rewritten, edits it in place.
 pub fn decide(pod: &mut Value, context: Context<'_>) -> Decision {
-    let unchanged = |rule, reason| Decision { rule, reason, version: None, patch: Vec::new() };
-    let Plan { rule, reason, version, edits } = match plan(Pod(pod), context) {
+    let unchanged = Decision::unchanged;
+    let Plan { rule, reason, unpaired, version, edits } = match plan(Pod(pod), context) {
         Ok(plan) => plan,
         Err(Refusal { rule, reason }) => return unchanged(rule, reason),
     };
     match edit::apply(pod, edits) {
         Ok(patch) => {
             let reason = if patch.is_empty() { Reason::AlreadyDone } else { reason };
-            Decision { rule: Some(rule), reason, version: Some(version), patch }
+            Decision { rule: Some(rule), reason, unpaired, version: Some(version), patch }
         }
         // The rules looked first, so this is a bug; it must not break a job.
         Err(_) => unchanged(Some(rule), Reason::Internal),
@@ -85,11 +94,11 @@ fn offer<'a>(state: &'a PublishedState, context: Context<'a>, shape: Rule) -> Re
 /// Recognises the shape from labels, volumes and mounts, never from positions or counts.
 fn shape_of(pod: Pod<'_>) -> Result<Rule, Refusal> {
     let rule = if pod.label(EPHEMERAL_RUNNER) == Some("True") {
-        runner::shape(pod)?
+        if dind::is_shape(pod) { Rule::RunnerDind } else { runner::shape(pod)? }
     } else if pod.label(RUNNER_POD).is_some() {
         workflow::shape(pod)?
     } else if pod.label(OLDER_RUNNER).is_some() {
-        return Err(Refusal::new(Rule::Runner, Reason::OlderController));
+        Rule::RunnerOlder
     } else if step::is_legacy(pod) {
         return Err(Refusal::new(Rule::Step, Reason::StepLegacy));
     } else {
@@ -103,10 +112,11 @@ fn shape_of(pod: Pod<'_>) -> Result<Rule, Refusal> {
 
 fn rewrite(pod: Pod<'_>, shape: Rule, offer: Offer<'_>) -> Result<Plan, Refusal> {
     match shape {
-        Rule::RunnerLegacy => runner::make_lean(pod, offer),
+        Rule::RunnerLegacy => runner::mount(pod, offer),
+        Rule::RunnerDind => dind::mount(pod, offer),
+        Rule::RunnerOlder => older::mount(pod, offer),
         Rule::WorkflowLegacy => workflow::legacy::mount(pod, offer),
         Rule::WorkflowCurrent => workflow::current::mount(pod, offer),
-        Rule::RunnerDind => Err(Refusal::new(shape, Reason::Dind)),
         Rule::Runner | Rule::Step => Err(Refusal::new(shape, Reason::ShapeUnknown)),
     }
 }

@@ -2,7 +2,7 @@
 //! a recorded patch always applies.
 
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchError, PatchOperation, ReplaceOperation};
+use json_patch::{AddOperation, PatchError, PatchOperation, RemoveOperation, ReplaceOperation};
 use serde_json::{Value, json};
 
 /// Where an edit happens: the unescaped parts of a JSON pointer.
@@ -17,6 +17,8 @@ pub(crate) enum Edit {
     Replace(Place, Value),
     /// Appends to a list, which is made if it is not there.
     Append(Place, Value),
+    /// Removes an element that is there. What follows it in its list moves, so removals come last.
+    Remove(Place),
 }
 
 /// A place from its parts.
@@ -32,6 +34,7 @@ pub(crate) fn apply(pod: &mut Value, edits: Vec<Edit>) -> Result<Vec<PatchOperat
             Edit::Set(place, value) => recorder.set(&place, value)?,
             Edit::Replace(place, value) => recorder.replace(&place, value)?,
             Edit::Append(place, value) => recorder.append(place, value)?,
+            Edit::Remove(place) => recorder.remove(&place)?,
         }
     }
     Ok(recorder.operations)
@@ -68,6 +71,10 @@ impl Recorder<'_> {
         }
         place.push("-".to_owned());
         self.add(&place, value)
+    }
+
+    fn remove(&mut self, place: &[String]) -> Result<(), PatchError> {
+        self.record(PatchOperation::Remove(RemoveOperation { path: pointer(place) }))
     }
 
     fn add(&mut self, place: &[String], value: Value) -> Result<(), PatchError> {

@@ -3,7 +3,7 @@
 use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
 
 use crate::edit::Edit;
-use crate::reason::{Reason, Rule};
+use crate::reason::{Reason, Rule, Unpaired};
 use crate::volume::Tree;
 
 /// Why a rule leaves a pod alone.
@@ -26,8 +26,22 @@ impl Refusal {
 pub(crate) struct Plan {
     pub(crate) rule: Rule,
     pub(crate) reason: Reason,
+    /// Why a runner is lean, where it could have been paired.
+    pub(crate) unpaired: Option<Unpaired>,
     pub(crate) version: String,
     pub(crate) edits: Vec<Edit>,
+}
+
+impl Plan {
+    /// Gives a pod `tree` by `edits`.
+    pub(crate) fn new(rule: Rule, reason: Reason, tree: &Tree<'_>, edits: Vec<Edit>) -> Self {
+        Self { rule, reason, unpaired: None, version: tree.version.name.to_string(), edits }
+    }
+
+    /// Says why it is not a better one.
+    pub(crate) fn because(self, why: Unpaired) -> Self {
+        Self { unpaired: Some(why), ..self }
+    }
 }
 
 /// What rules need to know.

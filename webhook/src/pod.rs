@@ -44,6 +44,10 @@ impl<'a> Pod<'a> {
         self.0["metadata"]["labels"][key].as_str()
     }
 
+    pub(crate) fn annotation(self, key: &str) -> Option<&'a Value> {
+        self.0["metadata"]["annotations"].get(key)
+    }
+
     /// All containers of all lists.
     pub(crate) fn containers(self) -> impl Iterator<Item = Container<'a>> {
         CONTAINER_LISTS.into_iter().flat_map(move |list| self.list(list))
@@ -98,7 +102,9 @@ fn is_well_formed_affinity(affinity: &Value) -> bool {
 
 impl<'a> Container<'a> {
     fn is_well_formed(self) -> bool {
-        ["volumeMounts", "volumeDevices", "env"].iter().all(|key| is_list_of_maps(&self.value[*key]))
+        ["volumeMounts", "volumeDevices", "env", "envFrom"]
+            .iter()
+            .all(|key| is_list_of_maps(&self.value[*key]))
     }
 
     pub(crate) fn name(self) -> &'a str {
@@ -130,6 +136,11 @@ impl<'a> Container<'a> {
     /// The entry of an environment variable; the last one counts, as in the kubelet.
     pub(crate) fn env(self, name: &str) -> Option<&'a Value> {
         items(&self.value["env"]).map(|(_, entry)| entry).filter(|entry| entry["name"] == name).last()
+    }
+
+    /// Whether variables come from elsewhere, where nobody can see their names.
+    pub(crate) fn has_env_from(self) -> bool {
+        items(&self.value["envFrom"]).next().is_some()
     }
 
     /// The place of a part of this container.

@@ -9,6 +9,8 @@ pub enum Rule {
     RunnerLegacy,
     /// A runner pod with Docker in Docker.
     RunnerDind,
+    /// A runner pod of the older controller, which copies externals when it starts.
+    RunnerOlder,
     /// Any other runner pod.
     Runner,
     /// A workflow pod of hooks up to 0.7.0.
@@ -19,77 +21,134 @@ pub enum Rule {
     Step,
 }
 
-/// Makes the enum of reasons from one table, so that no reason is without a code and a meaning.
-macro_rules! reasons {
-    ($($name:ident, $code:literal, $meaning:literal;)+) => {
-        /// Why a pod was changed or left alone.
+/// What a reason means for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The pod mounts the cache.
+    Rewritten,
+    /// There is nothing to do for this pod.
+    Expected,
+    /// The user asked for rewriting, by the namespace's label, and did not get it.
+    Withheld,
+}
+
+/// Makes an enum of codes from one table, so that none is without a meaning and a remedy.
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident: $($variant:ident, $code:literal, $outcome:ident, $meaning:literal, $remedy:literal;)+) => {
+        $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Reason {
-            $(#[doc = $meaning] $name,)+
+        pub enum $name {
+            $(#[doc = $meaning] $variant,)+
         }
 
-        impl Reason {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The reason in metrics, annotations and output.
+            /// The code in metrics, annotations and output.
             pub const fn code(self) -> &'static str {
-                match self { $(Self::$name => $code,)+ }
+                match self { $(Self::$variant => $code,)+ }
             }
 
-            /// What the reason means and, where something can be done, what.
+            /// What it means for the user.
+            pub const fn outcome(self) -> Outcome {
+                match self { $(Self::$variant => Outcome::$outcome,)+ }
+            }
+
+            /// What happened, in words.
             pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$name => $meaning,)+ }
+                match self { $(Self::$variant => $meaning,)+ }
+            }
+
+            /// What the user can do; empty where nothing is to be done.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.code())
             }
         }
     };
 }
 
-reasons! {
-    Lean, "lean", "the runner's externals are the cached tree; the hook copies a few files of it";
-    Mounted, "mounted", "the cached tree is mounted; nothing is copied";
-    Completed, "completed", "containers that were added later got the same mounts";
-    AlreadyDone, "already-done", "the pod carries the cache already";
-    NotArc, "not-arc", "the pod has no label of Actions Runner Controller";
-    NotAPod, "not-a-pod", "the request does not create a pod";
-    Unreadable, "unreadable", "a part of the pod has an unexpected type; the API server will refuse it";
-    StateUnknown, "state-unknown", "there is no published state, or none has been read yet";
-    StateStale, "state-stale", "the published state was last read more than 60 s ago; see the webhook's log";
-    KindRefused, "kind-refused", "this kind of volume is not known to work in this namespace; see its policies";
-    NoVolumeImage, "no-volume-image", "the version has no externals image; set `volumeImage` in the configuration";
-    Windows, "windows", "Windows pods have other paths and no container hooks";
-    OlderController, "older-controller", "runners of the older controller are not rewritten";
-    Dind, "dind", "runners with Docker in Docker are not rewritten";
-    NoRunnerContainer, "no-runner-container", "there is no container named runner";
-    NoHooks, "no-hooks", "the runner uses no container hooks, so nothing is copied";
-    HooksCurrent, "hooks-current", "these hooks copy nothing in the runner; its workflow pods are rewritten instead";
-    HooksUnknown, "hooks-unknown", "the profile does not list this hook path; add it under `hooks.legacy` if it copies";
-    ImageUnknown, "image-unknown", "no offered version stands for this image; see the profile's `images`";
-    ImageAmbiguous, "image-ambiguous", "several profiles stand for this image; make their `images` differ";
-    Mirror, "mirror", "a mirror pod shows what a kubelet runs already";
-    NodeChosen, "node-chosen", "a variable of the runner chooses a Node.js that the profile may omit";
-    OwnersChanged, "owners-changed", "the runner's command changes owners or modes, which fails on a read-only tree";
-    WorkMountUnclear, "work-mount-unclear", "the runner needs exactly one mount whose path ends in /_work";
-    PathTaken, "path-taken", "a volume of the pod's own lies at, above or below the externals path";
-    NameTaken, "name-taken", "a volume of the pod's own is named headstart-externals";
-    VersionUnknown, "version-unknown", "the pod does not name a version, so its runner has paid for a full copy already";
-    VersionNotOffered, "version-not-offered", "the pod's version label names no version that is offered or retiring";
-    StepLegacy, "step-legacy", "a container step: it mounts no externals";
-    StepPlain, "step-plain", "a container step: its externals stay empty";
-    StepToolCopy, "step-tool-copy", "a container step that runs tools from its own externals volume";
-    InitReplaced, "init-replaced", "a hook template replaced fs-init, so the content of externals is the template's";
-    ScriptUnknown, "script-unknown", "the script of fs-init is not one that the hooks write";
-    ExternalsShared, "externals-shared", "a container mounts externals in a way that may write to it; see your hook template";
-    ShapeUnknown, "shape-unknown", "the workflow pod has no known shape";
-    Internal, "internal", "the edit could not be made; please report this with the pod";
+codes! {
+    /// Why a pod was changed or left alone.
+    Reason:
+    Paired, "paired", Rewritten, "the runner's externals are links to the cached tree; the hook copies links", "";
+    Lean, "lean", Rewritten, "the runner's externals are the cached tree; a few files of it are copied", "";
+    Mounted, "mounted", Rewritten, "the cached tree is mounted; nothing is copied", "";
+    Completed, "completed", Rewritten, "containers that were added later got the same mounts", "";
+    AlreadyDone, "already-done", Expected, "the pod carries the cache already", "";
+    NotArc, "not-arc", Expected, "the pod has no label of Actions Runner Controller", "";
+    NotAPod, "not-a-pod", Expected, "the request does not create a pod", "";
+    Mirror, "mirror", Expected, "a mirror pod shows what a kubelet runs already", "";
+    Windows, "windows", Expected, "Windows pods have other paths and no container hooks", "";
+    NoHooks, "no-hooks", Expected, "the runner uses no container hooks, so nothing is copied", "";
+    HooksCurrent, "hooks-current", Expected, "these hooks copy nothing in the runner", "its workflow pods are rewritten instead";
+    VersionUnknown, "version-unknown", Expected, "the pod names no version, so its runner has copied externals already", "nothing if the runner is lean; else see why the runner was left alone";
+    StepLegacy, "step-legacy", Expected, "a container step: it mounts no externals", "";
+    StepPlain, "step-plain", Expected, "a container step: its externals stay empty", "";
+    StepToolCopy, "step-tool-copy", Expected, "a container step that runs tools from its own externals volume", "";
+    Unreadable, "unreadable", Withheld, "a part of the pod has an unexpected type", "correct the pod; the API server will refuse it too";
+    StateUnknown, "state-unknown", Withheld, "there is no published state, or none has been read yet", "check that headstart-controller runs and leads";
+    StateStale, "state-stale", Withheld, "the published state was last read more than 60 s ago", "see the webhook's log for why it cannot read the state";
+    Overloaded, "overloaded", Withheld, "the webhook had too many requests at once", "add replicas, or raise --max-in-flight";
+    KindRefused, "kind-refused", Withheld, "this kind of volume is not known to work in this namespace", "see the namespace's policies, or ask for another kind by its label";
+    NoVolumeImage, "no-volume-image", Withheld, "the version has no externals image", "set `volumeImage` of the revision in the configuration";
+    ImageUnknown, "image-unknown", Withheld, "no offered version stands for this image", "add the image to the `images` of a profile, or wait until its version is offered";
+    ImageAmbiguous, "image-ambiguous", Withheld, "several profiles stand for this image", "make the `images` of the profiles differ";
+    VersionNotOffered, "version-not-offered", Withheld, "the pod's version label names no version that is offered or retiring", "do not set this label by hand; keep a revision until it is retired";
+    HooksUnknown, "hooks-unknown", Withheld, "the profile does not list the runner's hook path", "add the path under `hooks.legacy` of the profile if that hook copies externals";
+    NodeChosen, "node-chosen", Withheld, "a variable of the runner chooses a Node.js that the profile may omit", "remove the variable, or keep all entries in the profile";
+    OwnersChanged, "owners-changed", Withheld, "the runner's command changes owners or modes, which fails on a read-only tree", "leave externals out of the chown or chmod";
+    StartUnknown, "start-unknown", Withheld, "the runner does not start by the older controller's own script and folders", "use the image's entrypoint, /runnertmp and /runner";
+    DockerSharesRunner, "docker-shares-runner", Withheld, "a docker side container shares the runner's folder", "run dockerd within the runner, or use container mode kubernetes";
+    NoRunnerContainer, "no-runner-container", Withheld, "there is no container named runner", "name the container runner";
+    WorkMountUnclear, "work-mount-unclear", Withheld, "the runner needs exactly one mount whose path ends in /_work", "mount the work volume once, at a path that ends in /_work";
+    PathTaken, "path-taken", Withheld, "a volume of the pod's own lies at, above or below the externals path", "move that mount";
+    NameTaken, "name-taken", Withheld, "a volume of the pod's own has one of Headstart's names", "rename the volume that begins with headstart-";
+    InitReplaced, "init-replaced", Withheld, "the init container that fills externals is missing or another one", "let the hook template or chart keep it, if it is to be replaced by the cache";
+    InitUnknown, "init-unknown", Withheld, "the init container that fills externals does not run the command of a known chart", "use the command of the chart";
+    ScriptUnknown, "script-unknown", Withheld, "the script of fs-init is not one that the hooks write", "see the versions of container hooks that are known";
+    ExternalsShared, "externals-shared", Withheld, "a container mounts externals in a way that may write to it", "see your pod or hook template for that mount";
+    ShapeUnknown, "shape-unknown", Withheld, "the pod has no known shape", "see the documentation for the shapes that are known";
+    Internal, "internal", Withheld, "the edit could not be made", "please report this with the pod";
+}
+
+codes! {
+    /// Why a runner was made lean although pairing would copy nothing at all.
+    Unpaired:
+    NoTemplates, "no-templates", Expected, "the hooks read no templates", "use a runner image with hooks from 0.4.0 and say `hooks.readTemplates: true`";
+    ImageTemplate, "image-template", Expected, "the image brings a hook template of its own, or nobody looked", "say `hooks.ownTemplate: none` in the profile if it brings none";
+    OwnTemplate, "own-template", Expected, "the pod names a hook template of its own", "";
+    EnvFrom, "env-from", Expected, "the runner's environment comes from elsewhere and may name a hook template", "list the variables instead of using `envFrom`";
+    WorkKept, "work-kept", Expected, "the work volume outlives the runner", "use a generic ephemeral volume";
+    VolumeKind, "volume-kind", Expected, "the cache is not a hostPath in this namespace", "";
+    Scheduler, "scheduler", Expected, "the hook lets the scheduler place its pods", "";
+    Place, "place", Expected, "the runner uses one of the paths or names that pairing needs", "";
 }
 
 impl Rule {
+    /// Every rule.
+    pub const ALL: &[Self] = &[
+        Self::RunnerLegacy,
+        Self::RunnerDind,
+        Self::RunnerOlder,
+        Self::Runner,
+        Self::WorkflowLegacy,
+        Self::WorkflowCurrent,
+        Self::Step,
+    ];
+
     /// The rule in metrics, annotations and output.
     pub const fn code(self) -> &'static str {
         match self {
             Self::RunnerLegacy => "runner-legacy",
             Self::RunnerDind => "runner-dind",
+            Self::RunnerOlder => "runner-older",
             Self::Runner => "runner",
             Self::WorkflowLegacy => "workflow-legacy",
             Self::WorkflowCurrent => "workflow-current",
@@ -104,12 +163,6 @@ impl fmt::Display for Rule {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -117,10 +170,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_distinct_words() {
-        let codes: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
-        assert_eq!(codes.len(), Reason::ALL.len());
-        let plain = |code: &&str| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
-        assert!(codes.iter().all(plain), "{codes:?}");
+    fn codes_are_distinct_words_and_trouble_has_a_remedy() {
+        let reasons = Reason::ALL.iter().map(|reason| (reason.code(), reason.outcome(), reason.remedy()));
+        let unpaired = Unpaired::ALL.iter().map(|why| (why.code(), why.outcome(), why.remedy()));
+        let all: Vec<_> = reasons.chain(unpaired).collect();
+        let codes: BTreeSet<&str> = all.iter().map(|(code, ..)| *code).collect();
+        assert_eq!(codes.len(), all.len());
+        for (code, outcome, remedy) in all {
+            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{code}");
+            assert!(outcome != Outcome::Withheld || !remedy.is_empty(), "{code}");
+        }
     }
 }

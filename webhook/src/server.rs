@@ -101,7 +101,7 @@ impl Webhook {
     }
 
     fn decide(&self, request: &Request<'_>, kinds: &[MountKind]) -> Decision {
-        let unchanged = |reason| Decision { rule: None, reason, version: None, patch: Vec::new() };
+        let unchanged = |reason| Decision::unchanged(None, reason);
         let Some(object) = request.object.filter(|_| request.creates_pod()) else {
             return unchanged(Reason::NotAPod);
         };

@@ -11,16 +11,26 @@ use serde_json::Value;
 use crate::edit::Edit;
 use crate::pod::{Container, Pod};
 
-/// Name of the volume where the pod has none of its own to take over.
+/// Name of the volume with the tree, where the pod has none of its own to take over.
 pub(crate) const VOLUME: &str = "headstart-externals";
 
+/// Name of the volume with the farm, in paired runners.
+pub(crate) const FARM: &str = "headstart-farm";
+
+/// Name of the volume with the hook template, in paired runners.
+pub(crate) const TEMPLATE: &str = "headstart-hook-template";
+
 /// Name of the hooks' own volume, which the tree takes over in workflow pods of current hooks.
-pub(crate) const TAKEN_OVER: &str = "externals";
+pub(crate) const HOOK_EXTERNALS: &str = "externals";
+
+/// Name of the charts' own volume, which the tree takes over in runner pods with Docker in Docker.
+pub(crate) const DIND_EXTERNALS: &str = "dind-externals";
 
 /// A volume that shows one version's tree.
 pub(crate) struct Tree<'a> {
     pub(crate) version: &'a PublishedVersion,
     kind: MountKind,
+    host_root: &'a str,
     volume: Value,
 }
 
@@ -32,7 +42,12 @@ impl<'a> Tree<'a> {
         kind: MountKind,
     ) -> Option<Self> {
         let volume = mount::volume(VOLUME, kind, &state.host_root, version)?;
-        Some(Self { version, kind, volume })
+        Some(Self { version, kind, host_root: &state.host_root, volume })
+    }
+
+    /// How the tree gets into the pod.
+    pub(crate) fn kind(&self) -> MountKind {
+        self.kind
     }
 
     /// The volume under `name`.
@@ -40,6 +55,11 @@ impl<'a> Tree<'a> {
         let mut volume = self.volume.clone();
         volume["name"] = name.into();
         volume
+    }
+
+    /// The volume with the farm under `name`.
+    pub(crate) fn farm(&self, name: &str) -> Value {
+        mount::farm(name, self.host_root, self.version)
     }
 
     /// A mount of [`VOLUME`] at `path`.
@@ -71,11 +91,13 @@ pub(crate) fn read_only_everywhere(pod: Pod<'_>, volume: &str, read_only: &[Fiel
         .collect()
 }
 
-/// Whether the pod uses [`VOLUME`] for something of its own, be it only a mount of a volume that is not there: such a
-/// pod is refused without us, and must not be made to work by us.
+/// Whether the pod uses one of our names for something of its own, be it only a mount of a volume that is not there: such
+/// a pod is refused without us, and must not be made to work by us.
 pub(crate) fn is_name_taken(pod: Pod<'_>) -> bool {
-    let mounts = |container: Container<'_>| container.mounts().any(|mount| mount.volume() == VOLUME);
-    pod.volume(VOLUME).is_some() || pod.containers().any(mounts)
+    [VOLUME, FARM, TEMPLATE].into_iter().any(|name| {
+        let mounts = |container: Container<'_>| container.mounts().any(|mount| mount.volume() == name);
+        pod.volume(name).is_some() || pod.containers().any(mounts)
+    })
 }
 
 /// A volume of ours that a pod carries already.
@@ -87,7 +109,7 @@ pub(crate) struct Carried {
 
 /// The volume of ours that the pod carries, if it does; told by the volume alone, whatever became of the labels.
 pub(crate) fn carried(pod: Pod<'_>, state: &PublishedState) -> Option<Carried> {
-    [VOLUME, TAKEN_OVER].into_iter().find_map(|name| {
+    [VOLUME, HOOK_EXTERNALS, DIND_EXTERNALS].into_iter().find_map(|name| {
         let (version, kind) = version_of(pod.volume(name)?.1, state)?;
         Some(Carried { volume: name.to_owned(), version, read_only: mount::read_only(kind) })
     })

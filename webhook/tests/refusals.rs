@@ -78,7 +78,7 @@ fn cases_of_runners() -> Vec<(&'static str, Value)> {
     vec![
         ("lean", fixture(RUNNER)),
         ("no-hooks", fixture("arc/default.json")),
-        ("dind", fixture("arc/dind.json")),
+        ("mounted", fixture("arc/dind.json")),
         ("hooks-current", fixture("arc/kubernetes-novolume.json")),
         ("hooks-unknown", with(RUNNER, "/spec/containers/0/env/0/value", json!("/opt/own-hook.js"))),
         ("no-runner-container", with(RUNNER, "/spec/containers/0/name", json!("main"))),
@@ -117,7 +117,7 @@ fn cases_of_runners() -> Vec<(&'static str, Value)> {
                 json!({"name": "headstart-externals", "mountPath": "/x"}),
             ),
         ),
-        ("older-controller", json!({"metadata": {"labels": {"actions-runner": ""}}, "spec": {}})),
+        ("no-runner-container", json!({"metadata": {"labels": {"actions-runner": ""}}, "spec": {}})),
         ("not-arc", json!({"metadata": {}, "spec": {}})),
         ("not-arc", with(RUNNER, "/metadata/labels/actions-ephemeral-runner", json!("False"))),
         ("unreadable", with(RUNNER, "/spec/containers", json!("none"))),

@@ -7,7 +7,7 @@ use crate::edit::{Edit, place};
 use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{Container, Mount, Pod, plain_path};
 use crate::reason::{Reason, Rule};
-use crate::volume::{TAKEN_OVER as VOLUME, read_only_everywhere};
+use crate::volume::{HOOK_EXTERNALS as VOLUME, read_only_everywhere};
 
 /// Name of the init container that fills the volume.
 const FS_INIT: &str = "fs-init";
@@ -49,12 +49,7 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     let mut edits = vec![Edit::Replace(place(["spec", "volumes", &at.to_string()]), tree.volume(VOLUME))];
     edits.extend(read_only_everywhere(pod, VOLUME, &tree.read_only()));
     edits.push(Edit::Replace(fs_init.place(["command", "2"]), json!(script)));
-    Ok(Plan {
-        rule: Rule::WorkflowCurrent,
-        reason: Reason::Mounted,
-        version: tree.version.name.to_string(),
-        edits,
-    })
+    Ok(Plan::new(Rule::WorkflowCurrent, Reason::Mounted, &tree, edits))
 }
 
 fn mounts_of(container: Container<'_>) -> impl Iterator<Item = Mount<'_>> {

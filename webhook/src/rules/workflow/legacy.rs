@@ -43,10 +43,5 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     edits.extend(copied_mounts(pod).map(|(container, copied)| {
         Edit::Replace(container.place(["volumeMounts", &copied.index.to_string()]), tree.mount(EXTERNALS))
     }));
-    Ok(Plan {
-        rule: Rule::WorkflowLegacy,
-        reason: Reason::Mounted,
-        version: tree.version.name.to_string(),
-        edits,
-    })
+    Ok(Plan::new(Rule::WorkflowLegacy, Reason::Mounted, &tree, edits))
 }
