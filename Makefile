@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check bench-externals cluster cluster-down images dist
+.PHONY: help build demo test test-full check bench-externals cluster cluster-down images dist docs
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -29,6 +29,9 @@ check: ## Format, lints, documentation: everything that needs no run
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --document-private-items
 	cd tests/bed/slowfs && go vet ./... && go test ./...
+
+docs: ## Write the pages of docs/ that follow from the code
+	HEADSTART_WRITE_DOCS=1 $(CARGO) test $(WORKSPACE) --test reasons
 
 cluster: build ## Start a real one-node Kubernetes with Headstart on this machine (root), and say how to reach it
 	./target/debug/bed up

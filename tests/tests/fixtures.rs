@@ -140,6 +140,15 @@ fn expect_lean(before: &Value, version: &Value) -> Value {
     pod
 }
 
+/// Runners of the older controller: the tree where their start script copies externals from.
+fn expect_older(before: &Value, version: &Value) -> Value {
+    let mut pod = before.clone();
+    let mount = json!({"name": "headstart-externals", "mountPath": "/runnertmp/externalstmp", "readOnly": true, "recursiveReadOnly": "IfPossible"});
+    pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
+    pod["spec"]["volumes"].as_array_mut().unwrap().push(host_path("headstart-externals", version));
+    pod
+}
+
 /// Runners with Docker in Docker: the volume is the tree, read-only, and nothing copies.
 fn expect_dind(before: &Value, version: &Value) -> Value {
     let mut pod = before.clone();
@@ -213,7 +222,9 @@ fn runner_pods_become_what_their_shape_says() {
         ("dind", "mounted"),
         ("dind-before-k8s-1.29", "mounted"),
         ("dind-chart-0.10.1", "mounted"),
+        ("dind-chart-0.6.0", "mounted"),
         ("dind-experimental-chart", "mounted"),
+        ("dind-hand-written", "mounted"),
         ("kubernetes", "lean"),
         ("kubernetes-controller-master", "lean"),
         ("kubernetes-novolume", "hooks-current"),
@@ -236,12 +247,34 @@ fn runner_pods_become_what_their_shape_says() {
 }
 
 #[test]
+fn runners_of_the_older_controller_copy_a_few_files_unless_docker_shares_them() {
+    let explained = explain(&["older"], &[]);
+    for (file, reason) in [
+        ("docker-in-runner", "lean"),
+        ("docker-sidecar", "docker-shares-runner"),
+        ("kubernetes", "lean"),
+        ("no-docker", "lean"),
+    ] {
+        let file = format!("older/{file}.json");
+        let (line, before) = (&explained[&file], fixtures::read(&file));
+        assert_eq!((&line["rule"], &line["reason"]), (&json!("runner-older"), &json!(reason)), "{file}");
+        if reason == "lean" {
+            let pod = without_common_edits(line["pod"].clone(), &before, &line["version"]);
+            assert_eq!(pod, expect_older(&before, &line["version"]), "{file}");
+        } else {
+            assert_eq!((&line["decision"], &line["pod"]), (&json!("unchanged"), &before), "{file}");
+        }
+    }
+    assert_eq!(explained.len(), fixtures::list("older").len());
+}
+
+#[test]
 fn the_patch_gives_the_pod_and_a_second_pass_changes_nothing() {
     let rewritten = tempfile::tempdir().unwrap();
     let mut counts = Vec::new();
     for kind in ["hostpath", "image"] {
         let mut count = 0;
-        for (file, line) in explain(&["hooks", "arc"], &["--mount", kind]) {
+        for (file, line) in explain(&["hooks", "arc", "older"], &["--mount", kind]) {
             let mut pod = pod_of(&fixtures::read(&file));
             let patch: json_patch::Patch = serde_json::from_value(line["patch"].clone()).unwrap();
             json_patch::patch(&mut pod, &patch).unwrap();
@@ -268,7 +301,7 @@ fn the_patch_gives_the_pod_and_a_second_pass_changes_nothing() {
 
 #[test]
 fn image_volumes_are_pinned_and_never_a_host_path() {
-    for (file, line) in explain(&["hooks", "arc"], &["--mount", "image"]) {
+    for (file, line) in explain(&["hooks", "arc", "older"], &["--mount", "image"]) {
         if line["decision"] == "rewritten" {
             let before = pod_of(&fixtures::read(&file)).to_string().matches("hostPath").count();
             assert_eq!(line["pod"].to_string().matches("hostPath").count(), before, "{file}");

@@ -13,6 +13,8 @@ use headstart_webhook::reason::Reason;
 use serde_json::{Value, json};
 
 const RUNNER: &str = "arc/kubernetes.json";
+const DIND: &str = "arc/dind.json";
+const OLDER: &str = "older/kubernetes.json";
 const LEGACY: &str = "hooks/v0.7.0/prepare-kube-scheduler.json";
 const CURRENT: &str = "hooks/v0.8.1/prepare-services.json";
 
@@ -24,7 +26,8 @@ fn fixture(path: &str) -> Value {
 /// The built-in profile, for the image of the recorded pods.
 fn state() -> PublishedState {
     let mut state = PublishedState::immediate(&Config::embedded().unwrap());
-    state.versions[0].images = vec![ImagePattern::new("ghcr.io/actions/actions-runner:latest")];
+    let images = ["ghcr.io/actions/actions-runner:latest", "summerwind/actions-runner*:v2.304.0-*"];
+    state.versions[0].images = images.map(ImagePattern::new).to_vec();
     state
 }
 
@@ -51,6 +54,14 @@ fn changed(mut pod: Value, pointer: &str, value: Value) -> Value {
     pod
 }
 
+/// A fixture with another volume in place of the one named `name`.
+fn with_volume(path: &str, name: &str, volume: Value) -> Value {
+    let mut pod = fixture(path);
+    let volumes = pod["spec"]["volumes"].as_array_mut().unwrap();
+    *volumes.iter_mut().find(|volume| volume["name"] == name).unwrap() = volume;
+    pod
+}
+
 /// The legacy workflow pod, labelled as a paired runner's template does.
 fn labelled() -> Value {
     let version = state().versions[0].name.to_string();
@@ -63,7 +74,14 @@ fn script(script: &str) -> Value {
 
 /// Every case: what is changed, and the reason that must follow.
 fn cases() -> Vec<(&'static str, Value)> {
-    [cases_of_runners(), cases_of_legacy_workflows(), cases_of_current_workflows()].concat()
+    [
+        cases_of_runners(),
+        cases_of_dind(),
+        cases_of_older_runners(),
+        cases_of_legacy_workflows(),
+        cases_of_current_workflows(),
+    ]
+    .concat()
 }
 
 const FIRST_MOUNTS: &str = "/spec/containers/0/volumeMounts/-";
@@ -78,7 +96,6 @@ fn cases_of_runners() -> Vec<(&'static str, Value)> {
     vec![
         ("lean", fixture(RUNNER)),
         ("no-hooks", fixture("arc/default.json")),
-        ("mounted", fixture("arc/dind.json")),
         ("hooks-current", fixture("arc/kubernetes-novolume.json")),
         ("hooks-unknown", with(RUNNER, "/spec/containers/0/env/0/value", json!("/opt/own-hook.js"))),
         ("no-runner-container", with(RUNNER, "/spec/containers/0/name", json!("main"))),
@@ -117,11 +134,98 @@ fn cases_of_runners() -> Vec<(&'static str, Value)> {
                 json!({"name": "headstart-externals", "mountPath": "/x"}),
             ),
         ),
-        ("no-runner-container", json!({"metadata": {"labels": {"actions-runner": ""}}, "spec": {}})),
         ("not-arc", json!({"metadata": {}, "spec": {}})),
         ("not-arc", with(RUNNER, "/metadata/labels/actions-ephemeral-runner", json!("False"))),
         ("unreadable", with(RUNNER, "/spec/containers", json!("none"))),
         ("unreadable", with(LEGACY, "/spec/affinity/nodeAffinity", json!([]))),
+    ]
+}
+
+fn cases_of_dind() -> Vec<(&'static str, Value)> {
+    let init = |command: Value, args: Value| {
+        let pod = with(DIND, "/spec/initContainers/0/command", command);
+        changed(pod, "/spec/initContainers/0/args", args)
+    };
+    let copy = ["cp", "-r", "-v", "/home/runner/externals/.", "/home/runner/tmpDir/"];
+    let externals = |path: &str| json!({"name": "dind-externals", "mountPath": path});
+    let mut without_init = fixture(DIND);
+    without_init["spec"]["initContainers"].as_array_mut().unwrap().remove(0);
+    let mut unused = fixture(DIND);
+    unused["spec"]["initContainers"][1]["volumeMounts"] = json!([]);
+    let chosen = json!({"name": "ACTIONS_ALLOW_USE_UNSECURE_NODE_VERSION", "value": "true"});
+    vec![
+        ("mounted", fixture(DIND)),
+        ("mounted", init(json!(copy), json!([]))),
+        ("mounted", init(json!(copy[..3]), json!(copy[3..]))),
+        ("mounted", init(json!(["cp", "-a", copy[3], "/home/runner/tmpDir"]), json!(null))),
+        ("init-replaced", without_init),
+        (
+            "init-unknown",
+            init(json!(["sh", "-c", "cp -r /home/runner/externals/. /home/runner/tmpDir/"]), json!([])),
+        ),
+        ("init-unknown", init(json!(["cp", copy[3], copy[4]]), json!([]))),
+        ("init-unknown", init(json!(["cp", "-rn", copy[3], copy[4]]), json!([]))),
+        ("init-unknown", init(json!(["cp", "-r", "/home/runner/externals", copy[4]]), json!([]))),
+        ("init-unknown", init(json!(["cp", "-r", "/opt/externals/.", copy[4]]), json!([]))),
+        ("init-unknown", init(json!(["cp", "-r", copy[3], "/elsewhere"]), json!([]))),
+        ("init-unknown", init(json!(["cp", "-r", "/own/.", copy[3], copy[4]]), json!([]))),
+        (
+            "init-unknown",
+            with(DIND, "/spec/initContainers/0/volumeMounts/-", own("/home/runner/externals/node16")),
+        ),
+        ("image-unknown", with(DIND, "/spec/initContainers/0/image", json!("example.com/runner:1"))),
+        (
+            "shape-unknown",
+            with_volume(
+                DIND,
+                "dind-externals",
+                json!({"name": "dind-externals", "hostPath": {"path": "/own"}}),
+            ),
+        ),
+        ("shape-unknown", with_volume(DIND, "dind-externals", json!({"name": "other", "emptyDir": {}}))),
+        ("shape-unknown", unused),
+        ("externals-shared", with(DIND, "/spec/initContainers/1/volumeMounts/-", externals("/tools"))),
+        ("externals-shared", with(DIND, FIRST_MOUNTS, externals("/home/runner/externals"))),
+        ("externals-shared", with(DIND, "/spec/initContainers/1/volumeMounts/2/subPath", json!("node20"))),
+        (
+            "path-taken",
+            with(DIND, "/spec/initContainers/1/volumeMounts/-", own("/home/runner/externals/node16")),
+        ),
+        ("node-chosen", with(DIND, "/spec/containers/0/env/-", chosen)),
+        ("no-runner-container", with(DIND, "/spec/containers/0/name", json!("main"))),
+    ]
+}
+
+fn cases_of_older_runners() -> Vec<(&'static str, Value)> {
+    let older = |name: &str| fixture(&format!("older/{name}.json"));
+    let own_mount = |path: &str| with(OLDER, FIRST_MOUNTS, own(path));
+    let env = |name: &str, value: &str| {
+        with(OLDER, "/spec/containers/0/env/-", json!({"name": name, "value": value}))
+    };
+    vec![
+        ("lean", older("kubernetes")),
+        ("lean", older("docker-in-runner")),
+        ("lean", older("no-docker")),
+        ("docker-shares-runner", older("docker-sidecar")),
+        ("lean", env("RUNNER_HOME", "/runner")),
+        ("start-unknown", env("RUNNER_HOME", "/home/runner")),
+        ("start-unknown", env("RUNNER_ASSETS_DIR", "/assets")),
+        ("start-unknown", with(OLDER, "/spec/containers/0/command", json!(["/own/start.sh"]))),
+        ("start-unknown", with(OLDER, "/spec/containers/0/args", json!(["startup.sh"]))),
+        ("node-chosen", env("ACTIONS_RUNNER_FORCED_INTERNAL_NODE_VERSION", "node12")),
+        ("path-taken", own_mount("/runnertmp")),
+        ("path-taken", own_mount("/runnertmp/externalstmp/node16")),
+        (
+            "name-taken",
+            with(OLDER, "/spec/volumes/-", json!({"name": "headstart-externals", "emptyDir": {}})),
+        ),
+        ("image-unknown", with(OLDER, "/spec/containers/0/image", json!("example.com/runner:1"))),
+        (
+            "shape-unknown",
+            with_volume(OLDER, "runner", json!({"name": "runner", "hostPath": {"path": "/own"}})),
+        ),
+        ("shape-unknown", with_volume(OLDER, "runner", json!({"name": "other", "emptyDir": {}}))),
+        ("no-runner-container", json!({"metadata": {"labels": {"actions-runner": ""}}, "spec": {}})),
     ]
 }
 
@@ -231,8 +335,18 @@ fn every_pod_gets_its_reason() {
 fn every_reason_is_shown_by_a_case() {
     let shown: BTreeSet<&str> =
         cases().iter().map(|(reason, _)| *reason).chain(cases_of_state().iter().map(|(r, _)| *r)).collect();
-    // Shown elsewhere: without a state (properties, watched), on the wire (tests/tests/webhook.rs), on a second pass.
-    let elsewhere = ["state-unknown", "state-stale", "not-a-pod", "already-done", "completed", "internal"];
+    // Shown elsewhere: without a state (properties, watched), on the wire (tests/tests/webhook.rs), on a second pass and
+    // with other profiles (pairing).
+    let elsewhere = [
+        "state-unknown",
+        "state-stale",
+        "not-a-pod",
+        "overloaded",
+        "already-done",
+        "completed",
+        "paired",
+        "internal",
+    ];
     for reason in Reason::ALL {
         assert!(
             shown.contains(reason.code()) || elsewhere.contains(&reason.code()),
