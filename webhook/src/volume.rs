@@ -1,8 +1,8 @@
 //! What Headstart's volume and its mounts look like in a pod, and how they are recognised there again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use headstart_externals::layout::Root;
+use headstart_externals::layout::{Root, VersionDir};
 use headstart_externals::mount::{self, Field};
 use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
 use headstart_externals::version::VersionName;
@@ -102,7 +102,10 @@ pub(crate) fn is_name_taken(pod: Pod<'_>) -> bool {
 
 /// A volume of ours that a pod carries already.
 pub(crate) struct Carried {
-    pub(crate) volume: String,
+    /// The volume with the tree.
+    pub(crate) volume: &'static str,
+    /// All volumes of ours, whose mounts are read-only.
+    pub(crate) volumes: Vec<&'static str>,
     pub(crate) version: String,
     pub(crate) read_only: Vec<Field>,
 }
@@ -110,13 +113,20 @@ pub(crate) struct Carried {
 /// The volume of ours that the pod carries, if it does; told by the volume alone, whatever became of the labels.
 pub(crate) fn carried(pod: Pod<'_>, state: &PublishedState) -> Option<Carried> {
     [VOLUME, HOOK_EXTERNALS, DIND_EXTERNALS].into_iter().find_map(|name| {
-        let (version, kind) = version_of(pod.volume(name)?.1, state)?;
-        Some(Carried { volume: name.to_owned(), version, read_only: mount::read_only(kind) })
+        let (version, kind) = version_of(pod.volume(name)?.1, state, VersionDir::tree)?;
+        let farm = |(_, volume)| version_of(volume, state, VersionDir::farm).is_some();
+        let farm = pod.volume(FARM).is_some_and(farm).then_some(FARM);
+        let volumes = std::iter::once(name).chain(farm).collect();
+        Some(Carried { volume: name, volumes, version, read_only: mount::read_only(kind) })
     })
 }
 
-/// The version whose tree a volume shows, and how; `None` for volumes that we do not make.
-fn version_of(volume: &Value, state: &PublishedState) -> Option<(String, MountKind)> {
+/// The version of which a volume shows one folder, and how; `None` for volumes that we do not make.
+fn version_of(
+    volume: &Value,
+    state: &PublishedState,
+    folder: fn(&VersionDir) -> PathBuf,
+) -> Option<(String, MountKind)> {
     if let Some(image) = volume["image"]["reference"].as_str() {
         let shows = |published: &&PublishedVersion| published.volume_image.as_deref() == Some(image);
         return Some((state.versions.iter().find(shows)?.name.to_string(), MountKind::Image));
@@ -124,6 +134,6 @@ fn version_of(volume: &Value, state: &PublishedState) -> Option<(String, MountKi
     let root = Root::new(&state.host_root);
     let path = Path::new(volume["hostPath"]["path"].as_str()?);
     let version: VersionName = path.parent()?.file_name()?.to_str()?.parse().ok()?;
-    let ours = volume["hostPath"]["type"] == "Directory" && path == root.version(&version).tree();
+    let ours = volume["hostPath"]["type"] == "Directory" && path == folder(&root.version(&version));
     ours.then(|| (version.to_string(), MountKind::HostPath))
 }
