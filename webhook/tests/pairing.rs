@@ -112,6 +112,9 @@ fn a_runner_is_paired_only_where_everything_speaks_for_it() {
     assert_eq!(paired, 1, "of 192 combinations");
 }
 
+/// What is done to a pod.
+type Change = Box<dyn Fn(&mut Value)>;
+
 #[test]
 fn what_else_makes_pairing_uncertain_makes_a_runner_lean() {
     let env = |name: &'static str| {
@@ -129,7 +132,7 @@ fn what_else_makes_pairing_uncertain_makes_a_runner_lean() {
     let foreign = |pod: &mut Value| {
         pod["metadata"]["annotations"]["headstart.dev/hook-template"] = json!("{}");
     };
-    let cases: [(&str, Box<dyn Fn(&mut Value)>); 5] = [
+    let cases: [(&str, Change); 5] = [
         ("work-kept", Box::new(env("ACTIONS_RUNNER_CLAIM_NAME"))),
         ("scheduler", Box::new(env("ACTIONS_RUNNER_USE_KUBE_SCHEDULER"))),
         ("own-template", Box::new(foreign)),

@@ -65,13 +65,21 @@ fn print_json(out: &mut impl Write, explanation: &Explanation) -> io::Result<()>
     writeln!(out)
 }
 
+/// What happened and, where something can be done, what.
+fn advice(meaning: &str, remedy: &str) -> String {
+    if remedy.is_empty() { meaning.to_owned() } else { format!("{meaning}; {remedy}") }
+}
+
 fn print_text(out: &mut impl Write, explanation: &Explanation) -> io::Result<()> {
     let Explanation { input, before, after, decision } = explanation;
     let style = Style::of_stdout();
     let rule = decision.rule.map_or_else(String::new, |rule| format!("{rule}: "));
     let reason = decision.reason;
     writeln!(out, "{}: {} ({rule}{reason})", style.bold(input), outcome(decision))?;
-    writeln!(out, "    {}", reason.meaning())?;
+    writeln!(out, "    {}", advice(reason.meaning(), reason.remedy()))?;
+    if let Some(why) = decision.unpaired {
+        writeln!(out, "    not paired ({why}): {}", advice(why.meaning(), why.remedy()))?;
+    }
     if let Some(version) = &decision.version {
         writeln!(out, "    version {version}")?;
     }

@@ -1,12 +1,13 @@
 //! Pods that carry our volume already: containers that came later get the same mounts, with the pod's own version.
 
+use headstart_externals::mount::mount;
+
 use crate::edit::Edit;
 use crate::plan::Plan;
 use crate::pod::Pod;
 use crate::reason::{Reason, Rule};
 use crate::rules::workflow::{EXTERNALS, legacy};
 use crate::volume::{Carried, read_only_everywhere};
-use headstart_externals::mount::mount;
 
 /// What is missing in the pod; nothing, if it is complete.
 pub(crate) fn plan(pod: Pod<'_>, rule: Rule, carried: Carried) -> Plan {
