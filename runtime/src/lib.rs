@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config_map;
 pub mod lease;
 pub mod log;
+pub mod metrics;
 pub mod poll;
 pub mod process;
 pub mod program;

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -25,6 +27,9 @@ pub struct ServerLimits {
     pub connections: usize,
     /// Longest TLS handshake.
     pub handshake: Duration,
+    /// How long a connection may ask for nothing at all once more than half of the connections are taken. The API
+    /// server opens connections that it may never use; with room for all they do no harm.
+    pub first_request: Duration,
     /// Longest wait for a request's headers. hyper counts idle keep-alive time as such a wait, and the API server
     /// keeps idle connections for 90 s, so a shorter time would close them under its hands.
     pub headers: Duration,
@@ -39,6 +44,7 @@ impl Default for ServerLimits {
         Self {
             connections: 1024,
             handshake: Duration::from_secs(10),
+            first_request: Duration::from_secs(10),
             headers: Duration::from_secs(120),
             drain_delay: Duration::ZERO,
             drain: Duration::from_secs(10),
@@ -46,33 +52,73 @@ impl Default for ServerLimits {
     }
 }
 
+/// What happens to connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// One got a slot.
+    Accepted,
+    /// One that had a slot is gone.
+    Ended,
+    /// One was closed at once because all slots were taken.
+    Refused,
+    /// One was closed because it asked for nothing while slots were scarce.
+    Unused,
+    /// One did not speak TLS as this server does.
+    HandshakeFailed,
+    /// One was too slow to agree on TLS.
+    HandshakeTimedOut,
+}
+
+/// Told of every event, from many threads; it must not block.
+pub type Observer = Arc<dyn Fn(ConnectionEvent) + Send + Sync>;
+
 /// A server that is bound but does not serve yet.
 pub struct Server {
     listener: TcpListener,
     tls: Option<TlsSource>,
     limits: ServerLimits,
+    observer: Observer,
 }
 
 /// What every connection of a server shares.
-#[derive(Clone)]
 struct Connections {
     router: Router,
     tls: Option<TlsSource>,
     limits: ServerLimits,
+    observer: Observer,
+    slots: Arc<Semaphore>,
+}
+
+/// The slot of one connection, free again when it ends in whatever way.
+struct Slot {
+    observer: Observer,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        (self.observer)(ConnectionEvent::Ended);
+    }
 }
 
 impl Server {
     /// A server on `listener`: HTTPS where `tls` is given.
     pub fn new(listener: TcpListener, tls: Option<TlsSource>, limits: ServerLimits) -> Self {
-        Self { listener, tls, limits }
+        Self { listener, tls, limits, observer: Arc::new(|_| {}) }
+    }
+
+    /// Tells `observer` what happens to connections.
+    pub fn observed(mut self, observer: Observer) -> Self {
+        self.observer = observer;
+        self
     }
 
     /// Serves `router` until the shutdown, then drains.
     pub async fn serve(self, router: Router, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { listener, tls, limits } = self;
-        let permits = Arc::new(Semaphore::new(limits.connections));
+        let Self { listener, tls, limits, observer } = self;
+        let slots = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
-        let connections = Connections { router, tls, limits };
+        let connections = Arc::new(Connections { router, tls, limits, observer, slots });
         let stop = async {
             shutdown.begun().await;
             tokio::time::sleep(limits.drain_delay).await;
@@ -84,11 +130,11 @@ impl Server {
                 () = &mut stop => break,
             };
             match accepted {
-                Ok((stream, _)) => match permits.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        tokio::spawn(connections.clone().serve(stream, permit, graceful.watcher()));
+                Ok((stream, _)) => match connections.take_slot() {
+                    Some(slot) => {
+                        tokio::spawn(connections.clone().serve(stream, slot, graceful.watcher()));
                     }
-                    Err(_) => tracing::debug!("closed a connection: there are too many"),
+                    None => tracing::debug!("closed a connection: there are too many"),
                 },
                 Err(error) => wait_after(&error).await,
             }
@@ -108,7 +154,13 @@ async fn wait_after(error: &io::Error) {
 }
 
 impl Connections {
-    async fn serve(self, stream: TcpStream, permit: OwnedSemaphorePermit, watcher: Watcher) {
+    fn take_slot(&self) -> Option<Slot> {
+        let permit = self.slots.clone().try_acquire_owned().ok();
+        (self.observer)(if permit.is_some() { ConnectionEvent::Accepted } else { ConnectionEvent::Refused });
+        permit.map(|permit| Slot { observer: self.observer.clone(), _permit: permit })
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, slot: Slot, watcher: Watcher) {
         // Small answers must not wait for the peer's acknowledgement.
         let _ = stream.set_nodelay(true);
         match &self.tls {
@@ -117,12 +169,18 @@ impl Connections {
                 let handshake = TlsAcceptor::from(tls.config()).accept(stream);
                 match tokio::time::timeout(self.limits.handshake, handshake).await {
                     Ok(Ok(stream)) => self.serve_http(stream, watcher).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                    Err(_) => tracing::debug!("TLS handshake took too long"),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "TLS handshake failed");
+                        (self.observer)(ConnectionEvent::HandshakeFailed);
+                    }
+                    Err(_) => {
+                        tracing::debug!("TLS handshake took too long");
+                        (self.observer)(ConnectionEvent::HandshakeTimedOut);
+                    }
                 }
             }
         }
-        drop(permit);
+        drop(slot);
     }
 
     async fn serve_http(
@@ -130,12 +188,51 @@ impl Connections {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         watcher: Watcher,
     ) {
+        let asked = Arc::new(AtomicBool::new(false));
+        let inner = TowerToHyperService::new(self.router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.headers)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%error, "connection ended");
+            .serve_connection(TokioIo::new(stream), Noting { inner, asked: asked.clone() });
+        tokio::select! {
+            biased;
+            ended = watcher.watch(connection) => if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            },
+            () = self.is_useless(&asked) => {
+                tracing::debug!("closed a connection that asked for nothing");
+                (self.observer)(ConnectionEvent::Unused);
+            }
         }
+    }
+
+    /// Waits until the connection has asked for nothing in time while slots are scarce: often for ever.
+    async fn is_useless(&self, asked: &AtomicBool) {
+        loop {
+            tokio::time::sleep(self.limits.first_request).await;
+            if asked.load(Ordering::Relaxed) {
+                return std::future::pending().await;
+            }
+            if self.slots.available_permits() * 2 < self.limits.connections {
+                return;
+            }
+        }
+    }
+}
+
+/// A service that takes note of being asked.
+struct Noting<S> {
+    inner: S,
+    asked: Arc<AtomicBool>,
+}
+
+impl<R, S: Service<R>> Service<R> for Noting<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: R) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
+        self.inner.call(request)
     }
 }

@@ -1,13 +1,22 @@
 //! Shutdown as a value: the first signal drains, the second aborts.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Tells every task when to finish its work and end.
 #[derive(Clone, Debug, Default)]
-pub struct Shutdown(CancellationToken);
+pub struct Shutdown(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Asked with every request, so apart from the token, which takes a lock to answer.
+    begun: AtomicBool,
+    token: CancellationToken,
+}
 
 /// The signals that end the process.
 pub(crate) struct Signals {
@@ -24,17 +33,18 @@ impl Shutdown {
 
     /// Begins to drain.
     pub fn begin(&self) {
-        self.0.cancel();
+        self.0.begun.store(true, Ordering::Release);
+        self.0.token.cancel();
     }
 
     /// Whether draining has begun.
     pub fn has_begun(&self) -> bool {
-        self.0.is_cancelled()
+        self.0.begun.load(Ordering::Acquire)
     }
 
     /// Waits until draining begins.
     pub async fn begun(&self) {
-        self.0.cancelled().await;
+        self.0.token.cancelled().await;
     }
 }
 

@@ -9,8 +9,10 @@ use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::metrics::CertificateMetrics;
 use crate::poll;
 use crate::shutdown::Shutdown;
+use crate::trouble::Trouble;
 
 /// How often the files are compared; a mounted Secret changes at most every minute.
 const POLL: Duration = Duration::from_secs(5);
@@ -66,8 +68,17 @@ impl TlsSource {
     /// Reads both files, and gives a task that reloads them until the shutdown.
     pub fn load(args: &TlsArgs) -> Result<(Self, TlsReloader), TlsError> {
         let pair = Pair::read(args)?;
-        let current = Arc::new(ArcSwap::new(pair.server_config(args)?));
-        Ok((Self { current: current.clone() }, TlsReloader { args: args.clone(), seen: pair, current }))
+        let Usable { config, expiry } = pair.usable(args)?;
+        let current = Arc::new(ArcSwap::new(config));
+        let reloader = TlsReloader {
+            args: args.clone(),
+            seen: pair,
+            expiry,
+            current: current.clone(),
+            metrics: None,
+            trouble: Trouble::default(),
+        };
+        Ok((Self { current }, reloader))
     }
 }
 
@@ -75,10 +86,20 @@ impl TlsSource {
 pub struct TlsReloader {
     args: TlsArgs,
     seen: Pair,
+    expiry: i64,
     current: Arc<ArcSwap<ServerConfig>>,
+    metrics: Option<CertificateMetrics>,
+    trouble: Trouble,
 }
 
 impl TlsReloader {
+    /// Shows when the certificate expires, and how reloads go.
+    pub fn observed(mut self, metrics: CertificateMetrics) -> Self {
+        metrics.uses(self.expiry);
+        self.metrics = Some(metrics);
+        self
+    }
+
     /// Compares the files every few seconds until the shutdown begins.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
         poll::every(POLL, shutdown, || self.check()).await
@@ -86,18 +107,47 @@ impl TlsReloader {
 
     /// Takes the files over if they changed and are sound; says so if they are not.
     fn check(&mut self) {
-        let taken = Pair::read(&self.args).and_then(|pair| {
-            if pair != self.seen {
-                self.current.store(pair.server_config(&self.args)?);
-                self.seen = pair;
-                tracing::info!(certificate = %self.args.tls_cert.display(), "certificate reloaded");
+        match self.reload() {
+            Ok(changed) => {
+                let was_broken = self.trouble.is_over();
+                if changed || was_broken {
+                    let certificate = self.args.tls_cert.display();
+                    tracing::info!(%certificate, expires = self.expiry, changed, "certificate files are good");
+                }
+                if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
+                    metrics.reloaded(self.expiry);
+                }
             }
-            Ok(())
-        });
-        if let Err(error) = taken {
-            tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), "keeping the last good certificate");
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                if self.trouble.is_news(&error) {
+                    tracing::warn!(error, "keeping the last good certificate");
+                }
+                if let Some(metrics) = &self.metrics {
+                    metrics.failed();
+                }
+            }
         }
     }
+
+    /// Whether the files had changed.
+    fn reload(&mut self) -> Result<bool, TlsError> {
+        let pair = Pair::read(&self.args)?;
+        if pair == self.seen {
+            return Ok(false);
+        }
+        let Usable { config, expiry } = pair.usable(&self.args)?;
+        self.current.store(config);
+        (self.seen, self.expiry) = (pair, expiry);
+        Ok(true)
+    }
+}
+
+/// What a good pair of files gives.
+struct Usable {
+    config: Arc<ServerConfig>,
+    /// Seconds since 1970; 0 if the certificate does not say it in a way that can be read.
+    expiry: i64,
 }
 
 impl Pair {
@@ -106,14 +156,13 @@ impl Pair {
         Ok(Self { chain: read(&args.tls_cert)?, key: read(&args.tls_key)? })
     }
 
-    fn server_config(&self, args: &TlsArgs) -> Result<Arc<ServerConfig>, TlsError> {
+    fn usable(&self, args: &TlsArgs) -> Result<Usable, TlsError> {
         let TlsArgs { tls_cert, tls_key } = args;
         let chain = CertificateDer::pem_slice_iter(&self.chain)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| TlsError::Pem(tls_cert.clone(), "certificate", error))?;
-        if chain.is_empty() {
-            return Err(TlsError::NoCertificate(tls_cert.clone()));
-        }
+        let leaf = chain.first().ok_or_else(|| TlsError::NoCertificate(tls_cert.clone()))?;
+        let expiry = expiry(leaf);
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|error| TlsError::Pem(tls_key.clone(), "private key", error))?;
         let mut config = ServerConfig::builder()
@@ -121,8 +170,12 @@ impl Pair {
             .with_single_cert(chain, key)
             .map_err(|error| TlsError::Pair(tls_cert.clone(), tls_key.clone(), error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(Usable { config: Arc::new(config), expiry })
     }
+}
+
+fn expiry(leaf: &CertificateDer<'_>) -> i64 {
+    x509_parser::parse_x509_certificate(leaf).map_or(0, |(_, leaf)| leaf.validity().not_after.timestamp())
 }
 
 #[cfg(test)]
@@ -130,10 +183,52 @@ mod tests {
     use super::*;
 
     fn write_pair(args: &TlsArgs, name: &str) -> Vec<u8> {
-        let issued = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-        std::fs::write(&args.tls_cert, issued.cert.pem()).unwrap();
-        std::fs::write(&args.tls_key, issued.signing_key.serialize_pem()).unwrap();
-        issued.cert.pem().into_bytes()
+        write_pair_until(args, name, 2040)
+    }
+
+    /// A pair that is good until the year begins.
+    fn write_pair_until(args: &TlsArgs, name: &str, year: i32) -> Vec<u8> {
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(&args.tls_cert, certificate.pem()).unwrap();
+        std::fs::write(&args.tls_key, key.serialize_pem()).unwrap();
+        certificate.pem().into_bytes()
+    }
+
+    /// The value of a metric's line as it is served.
+    fn metric(registry: &prometheus::Registry, name: &str) -> i64 {
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{text}"));
+        line.trim().parse().unwrap()
+    }
+
+    #[test]
+    fn operators_see_when_the_certificate_expires_and_how_reloads_went() {
+        crate::program::install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let args = TlsArgs { tls_cert: dir.path().join("tls.crt"), tls_key: dir.path().join("tls.key") };
+        write_pair_until(&args, "first.example", 2031);
+        let registry = prometheus::Registry::new();
+        let (_, reloader) = TlsSource::load(&args).unwrap();
+        let mut reloader = reloader.observed(CertificateMetrics::new(&registry).unwrap());
+        let seen = || {
+            [
+                "expiry_timestamp_seconds ",
+                "reloads_total{result=\"success\"} ",
+                "reloads_total{result=\"failure\"} ",
+            ]
+            .map(|end| metric(&registry, &format!("headstart_tls_certificate_{end}")))
+        };
+        assert_eq!(seen(), [1_924_992_000, 0, 0]);
+        write_pair_until(&args, "second.example", 2032);
+        reloader.check();
+        assert_eq!(seen(), [1_956_528_000, 1, 0]);
+        std::fs::write(&args.tls_key, "half a file").unwrap();
+        reloader.check();
+        reloader.check();
+        assert_eq!(seen(), [1_956_528_000, 1, 2]);
     }
 
     #[test]

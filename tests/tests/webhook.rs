@@ -78,6 +78,13 @@ impl Webhook {
         reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
     }
 
+    /// The value of one series.
+    async fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+    }
+
     /// A TLS connection on which nothing was said yet.
     async fn connect(&self) -> TlsStream<TcpStream> {
         let certificate = std::fs::read(self.dir.path().join("tls.crt")).unwrap();
@@ -109,7 +116,7 @@ async fn recorded_reviews_are_answered_over_tls() {
         ("runner-kubernetes", "runner-legacy/lean"),
         ("workflow-current-v0.8.1", "workflow-current/mounted"),
         ("workflow-legacy-v0.7.0", "workflow-legacy/version-unknown"),
-        ("runner-dind", "runner-dind/dind"),
+        ("runner-dind", "runner-dind/mounted"),
         ("runner-novolume", "runner/hooks-current"),
         ("step-current-HEAD", "container-step/step-plain"),
         ("step-legacy-v0.7.0", "container-step/step-legacy"),
@@ -199,12 +206,13 @@ async fn pods_that_make_no_sense_are_allowed_as_they_are() {
     let webhook = Webhook::start(&[]).await;
     for (pointer, value, reason) in [
         ("/request/object", json!(null), "not-a-pod"),
-        ("/request/object", json!("text"), "unreadable"),
-        ("/request/object", json!({}), "unreadable"),
+        ("/request/object", json!("text"), "not-arc"),
+        ("/request/object", json!({}), "not-arc"),
         ("/request/object/spec", json!(7), "unreadable"),
         ("/request/object/spec/volumes", json!({"a": 1}), "unreadable"),
         ("/request/object/spec/containers", json!([1, 2]), "unreadable"),
-        ("/request/object/metadata/labels", json!([]), "unreadable"),
+        ("/request/object/metadata/labels", json!(["actions-ephemeral-runner"]), "unreadable"),
+        ("/request/object/metadata/labels", json!([]), "not-arc"),
         ("/request/operation", json!("UPDATE"), "not-a-pod"),
         ("/request/kind/kind", json!("ConfigMap"), "not-a-pod"),
     ] {
@@ -294,11 +302,136 @@ async fn a_changed_configuration_is_taken_over_and_a_bad_one_is_not() {
     .await;
 }
 
+/// What was decided about the answer's pod.
+fn decision(response: &Value) -> &str {
+    response["auditAnnotations"]["decision"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn people_are_told_exactly_where_they_did_not_get_what_they_asked_for() {
+    let webhook = Webhook::start(&[]).await;
+    let mut other_image = fixtures::read("admission/runner-kubernetes.json");
+    let pod = &mut other_image["request"]["object"];
+    pod["spec"]["containers"][0]["image"] = json!("example.com/runner:1");
+    pod["metadata"].as_object_mut().unwrap().remove("name");
+    pod["metadata"]["generateName"] = json!("some-runner-");
+    other_image["request"].as_object_mut().unwrap().remove("name");
+    let (response, _) = webhook.review("/mutate/pods/hostpath", &other_image).await;
+    assert_eq!(decision(&response), "runner-legacy/image-unknown");
+    assert!(response["auditAnnotations"]["version"].is_null());
+    let words =
+        "headstart: pod left unchanged (image-unknown): no offered version stands for this image; add ";
+    let warnings = response["warnings"].as_array().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().starts_with(words), "{response}");
+    let line = webhook.process.says("left unchanged").await;
+    assert_eq!(
+        json!([line["level"], line["pod"], line["rule"], line["reason"]]),
+        json!(["INFO", "some-runner-", "runner-legacy", "image-unknown"])
+    );
+    for key in ["namespace", "uid", "meaning", "remedy"] {
+        assert!(line[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {line}");
+    }
+
+    for file in ["bystander", "runner-novolume", "workflow-legacy-v0.7.0", "runner-kubernetes"] {
+        let review = fixtures::read(&format!("admission/{file}.json"));
+        let (response, pod) = webhook.review("/mutate/pods/hostpath", &review).await;
+        assert!(response["warnings"].is_null(), "{file}: {response}");
+        let version = &pod["metadata"]["labels"]["headstart.dev/version"];
+        assert_eq!(&response["auditAnnotations"]["version"], version, "{file}");
+    }
+    let told = webhook.process.log().iter().filter(|line| line["message"] == "left unchanged").count();
+    assert_eq!(told, 1, "nothing was withheld from the others");
+    assert_eq!(webhook.metric("headstart_webhook_unpaired_total{reason=\"no-templates\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn beyond_the_limit_pods_of_arc_are_left_unchanged_and_no_request_fails() {
+    let webhook = Webhook::start(&["--max-in-flight", "1", "--deadline-ms", "60000"]).await;
+    let runner = fixtures::read("admission/runner-kubernetes.json");
+    let body = runner.to_string();
+    let mut slow = webhook.connect().await;
+    let length = body.len();
+    let head = format!("POST /mutate/pods/hostpath HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.unwrap();
+    until("the request is in progress", || async {
+        (webhook.metric("headstart_webhook_requests_in_flight").await == 1.0).then_some(())
+    })
+    .await;
+    let (response, pod) = webhook.review("/mutate/pods/hostpath", &runner).await;
+    assert_eq!((decision(&response), &pod), ("overloaded", &runner["request"]["object"]));
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("(overloaded)") && warning.contains("--max-in-flight"), "{warning}");
+    let (response, _) =
+        webhook.review("/mutate/pods/hostpath", &fixtures::read("admission/bystander.json")).await;
+    assert_eq!(
+        (decision(&response), &response["warnings"]),
+        ("not-arc", &json!(null)),
+        "no work, no warning"
+    );
+    assert_eq!(webhook.metric("headstart_webhook_shed_total{cause=\"in-flight\"}").await, 1.0);
+
+    slow.write_all(body.as_bytes()).await.unwrap();
+    let answer = read_answer(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("runner-legacy/lean"), "{answer}");
+    let (response, _) = webhook.review("/mutate/pods/hostpath", &runner).await;
+    assert_eq!(decision(&response), "runner-legacy/lean", "there is room again");
+}
+
+/// Reads one answer to its end.
+async fn read_answer(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut text = String::new();
+    loop {
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            if body.len() == length.parse::<usize>().unwrap() {
+                return text;
+            }
+        }
+        let mut part = vec![0; 1 << 16];
+        let read = stream.read(&mut part).await.unwrap();
+        assert!(read > 0, "closed after {text:?}");
+        text.push_str(std::str::from_utf8(&part[..read]).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests_and_operators_see_it() {
+    let webhook = Webhook::start(&[]).await;
+    let mut kept = webhook.connect().await;
+    let body = fixtures::read("admission/bystander.json").to_string();
+    let length = body.len();
+    for path in ["/mutate/pods/hostpath", "/mutate/pods/auto", "/mutate/pods/image"] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        kept.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        assert!(read_answer(&mut kept).await.contains("not-arc"));
+    }
+    kept.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    assert!(read_answer(&mut kept).await.ends_with("ok\n"));
+    assert_eq!(webhook.metric("headstart_https_connections").await, 1.0);
+    assert_eq!(webhook.metric("headstart_https_connections_accepted_total").await, 1.0);
+    assert_eq!(webhook.metric("headstart_webhook_answers_total{status=\"200\"}").await, 4.0);
+    let mut plain = TcpStream::connect(&webhook.https).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    until("the failed handshake is counted", || async {
+        let failed = webhook.metric("headstart_tls_handshake_failures_total{cause=\"failed\"}").await;
+        (failed == 1.0).then_some(())
+    })
+    .await;
+    let expiry = webhook.metric("headstart_tls_certificate_expiry_timestamp_seconds").await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!(expiry > now, "{expiry}");
+}
+
 #[tokio::test]
 async fn a_termination_drains() {
     let mut webhook = Webhook::start(&["--drain-delay-ms", "3000"]).await;
     let review = fixtures::read("admission/bystander.json");
     webhook.review("/mutate/pods/hostpath", &review).await;
+    let mut begun = webhook.connect().await;
+    let body = review.to_string();
+    let head =
+        format!("POST /mutate/pods/hostpath HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    begun.write_all(head.as_bytes()).await.unwrap();
     webhook.process.terminate();
     until("readiness turns false", || async {
         let ready = reqwest::get(format!("http://{}/readyz", webhook.admin)).await.ok()?;
@@ -306,6 +439,9 @@ async fn a_termination_drains() {
     })
     .await;
     webhook.review("/mutate/pods/hostpath", &review).await;
+    begun.write_all(body.as_bytes()).await.unwrap();
+    let answer = read_answer(&mut begun).await;
+    assert!(answer.contains("not-arc") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
     assert_eq!(webhook.process.ended().await.code(), Some(0));
 }
 

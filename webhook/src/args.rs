@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use headstart_runtime::admin::{self, Readiness};
 use headstart_runtime::cluster;
 use headstart_runtime::log::LogArgs;
+use headstart_runtime::metrics::{CertificateMetrics, ConnectionMetrics};
 use headstart_runtime::process::ProcessCollector;
 use headstart_runtime::program::Tasks;
 use headstart_runtime::server::{Server, ServerLimits};
@@ -23,7 +24,7 @@ use tokio::net::TcpListener;
 use crate::metrics::Metrics;
 use crate::published::{ImmediateState, Published};
 use crate::reason::Reason;
-use crate::server::{Webhook, routes};
+use crate::server::{RequestLimits, Webhook, routes};
 use crate::watched::WatchedState;
 
 /// Longest wait for a request on the admin port, where nobody keeps connections.
@@ -66,6 +67,11 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
+    /// Most requests in progress at once; runner and workflow pods beyond that are left unchanged, with a warning
+    #[arg(long, env = "HEADSTART_MAX_IN_FLIGHT", default_value = "512", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_in_flight: u32,
+
     /// How long to go on accepting connections after a shutdown began, in milliseconds
     #[arg(long, env = "HEADSTART_DRAIN_DELAY_MS", default_value = "0", value_name = "MS")]
     pub drain_delay_ms: u64,
@@ -102,7 +108,12 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     let metrics = Metrics::new(&registry)?;
     let (published, state) = state_source(&args, &metrics, &registry, shutdown.clone()).await?;
     let (tls, reloader) = TlsSource::load(&args.tls)?;
-    let webhook = Webhook { published, metrics, deadline: Duration::from_millis(args.deadline_ms) };
+    let reloader = reloader.observed(CertificateMetrics::new(&registry)?);
+    let observer = ConnectionMetrics::new(&registry)?.observer();
+    let request_limits =
+        RequestLimits { deadline: Duration::from_millis(args.deadline_ms), in_flight: args.max_in_flight };
+    let ready = readiness(&published);
+    let webhook = Webhook { published, metrics, limits: request_limits };
     let listener = bind(args.listen, "--listen").await?;
     let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
     let (https, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
@@ -112,13 +123,11 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
         drain_delay: Duration::from_millis(args.drain_delay_ms),
         ..ServerLimits::default()
     };
-    let admin_routes = admin::routes(readiness(&webhook.published), registry, shutdown.clone());
+    let admin_routes = admin::routes(ready, registry, shutdown.clone());
     let admin_server = Server::new(admin_listener, None, ServerLimits { headers: ADMIN_HEADERS, ..limits });
+    let server = Server::new(listener, Some(tls), limits).observed(observer);
     let mut tasks = Tasks::new(shutdown.clone());
-    tasks.add(
-        "webhook server",
-        Server::new(listener, Some(tls), limits).serve(routes(webhook, shutdown.clone()), shutdown.clone()),
-    );
+    tasks.add("webhook server", server.serve(routes(webhook, shutdown.clone()), shutdown.clone()));
     tasks.add("admin server", admin_server.serve(admin_routes, shutdown.clone()));
     tasks.add("certificate reload", reloader.run(shutdown.clone()));
     tasks.add("published state", state);

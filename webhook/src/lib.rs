@@ -10,6 +10,7 @@ pub mod metrics;
 mod placement;
 mod plan;
 mod pod;
+mod prefilter;
 pub mod published;
 pub mod reason;
 pub mod review;

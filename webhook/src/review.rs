@@ -3,13 +3,14 @@
 //! The answer type is our own: the API documents the patch as base64 text, which the client library's type is not.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use json_patch::PatchOperation;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::reason::{Outcome, Reason};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -35,6 +36,9 @@ pub struct Request<'a> {
     /// Empty for cluster-wide objects.
     #[serde(borrow, default)]
     pub namespace: Cow<'a, str>,
+    /// Empty where the API server is still to make it, from `generateName`.
+    #[serde(borrow, default)]
+    pub name: Cow<'a, str>,
     /// `CREATE`, `UPDATE`, …
     #[serde(borrow, default)]
     pub operation: Cow<'a, str>,
@@ -81,25 +85,47 @@ pub enum NotAReview {
 }
 
 /// The answer; always allowed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Answer {
-    api_version: &'static str,
-    kind: &'static str,
-    response: Response,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answer<'a> {
+    /// That of the request.
+    pub uid: &'a str,
+    /// The edits; none if the pod stays as it is.
+    pub patch: &'a [PatchOperation],
+    /// What was decided, for the audit log.
+    pub decision: &'a str,
+    /// The version that the pod was given, for the audit log.
+    pub version: Option<&'a str>,
+    /// Shown to whoever creates the pod.
+    pub warning: Option<&'a str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Response {
-    uid: String,
+struct ReviewOut<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    audit_annotations: BTreeMap<&'static str, String>,
+    audit_annotations: AuditAnnotations<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<[&'a str; 1]>,
+}
+
+#[derive(Serialize)]
+struct AuditAnnotations<'a> {
+    decision: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
@@ -119,21 +145,75 @@ impl<'a> Request<'a> {
         let kind = &self.kind;
         self.operation == "CREATE" && kind.kind == "Pod" && kind.version == "v1" && kind.group.is_empty()
     }
+
+    /// The object's name, or what it is to begin with. Reads the object again, so only for what people get to see.
+    pub fn object_name(&self) -> Cow<'a, str> {
+        if !self.name.is_empty() {
+            return self.name.clone();
+        }
+        let named = self.object.and_then(|object| serde_json::from_str::<Named<'a>>(object.get()).ok());
+        let Metadata { name, generate_name } = named.unwrap_or_default().metadata;
+        if name.is_empty() { generate_name } else { name }
+    }
 }
 
-impl Answer {
-    /// Allows the request, with `patch` if it is not empty; `note` goes into the audit log.
-    pub fn allow(uid: &str, patch: &[PatchOperation], note: String) -> Self {
-        let text = (!patch.is_empty()).then(|| serde_json::to_vec(patch).ok()).flatten();
-        let response = Response {
-            uid: uid.to_owned(),
-            allowed: true,
-            patch_type: text.is_some().then_some("JSONPatch"),
-            patch: text.map(|text| BASE64_STANDARD.encode(text)),
-            audit_annotations: BTreeMap::from([("decision", note)]),
+/// The part of an object that names it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Named<'a> {
+    #[serde(borrow)]
+    metadata: Metadata<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    generate_name: Cow<'a, str>,
+}
+
+/// What an answer takes besides its patch.
+const ENVELOPE: usize = 512;
+
+impl Answer<'_> {
+    /// The answer as JSON. An empty patch is left out, as is its type: the API server wants both or neither.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let patch = match self.patch {
+            [] => None,
+            patch => Some(BASE64_STANDARD.encode(serde_json::to_vec(patch)?)),
         };
-        Self { api_version: API_VERSION, kind: KIND, response }
+        let mut text = Vec::with_capacity(ENVELOPE + patch.as_ref().map_or(0, String::len));
+        let response = Response {
+            uid: self.uid,
+            allowed: true,
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch,
+            audit_annotations: AuditAnnotations { decision: self.decision, version: self.version },
+            warnings: self.warning.map(|warning| [warning]),
+        };
+        serde_json::to_writer(&mut text, &ReviewOut { api_version: API_VERSION, kind: KIND, response })?;
+        Ok(text)
     }
+}
+
+/// The API server cuts off what is longer, in characters.
+const MAX_WARNING: usize = 256;
+
+/// What to tell whoever creates a pod: that it was left alone, where its namespace asked for the cache.
+pub fn warning(reason: Reason) -> Option<String> {
+    (reason.outcome() == Outcome::Withheld).then(|| {
+        let (meaning, remedy) = (reason.meaning(), reason.remedy());
+        shortened(format!("headstart: pod left unchanged ({reason}): {meaning}; {remedy}"))
+    })
+}
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_WARNING) {
+        text.truncate(end);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -168,12 +248,47 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_patch_has_neither_patch_nor_type() {
-        let answer = serde_json::to_value(Answer::allow("u", &[], "not-arc".to_owned())).unwrap();
+        let answer = Answer { uid: "u", decision: "not-arc", ..Answer::default() };
         let expected = serde_json::json!({
             "apiVersion": "admission.k8s.io/v1",
             "kind": "AdmissionReview",
             "response": {"uid": "u", "allowed": true, "auditAnnotations": {"decision": "not-arc"}},
         });
-        assert_eq!(answer, expected);
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&answer.to_json().unwrap()).unwrap(),
+            expected
+        );
+    }
+
+    #[test]
+    fn pods_are_named_by_what_is_known_of_them() {
+        let name = |name: &str, metadata: &str| {
+            let body =
+                review(&format!(r#"{{"uid":"u","name":"{name}","object":{{"metadata":{metadata}}}}}"#));
+            Request::parse(body.as_bytes()).unwrap().object_name().into_owned()
+        };
+        assert_eq!(name("a", r#"{"name":"b"}"#), "a");
+        assert_eq!(name("", r#"{"name":"b","generateName":"c-"}"#), "b");
+        assert_eq!(name("", r#"{"generateName":"c-","labels":{"d":"e"}}"#), "c-");
+        assert_eq!(name("", "7"), "");
+    }
+
+    #[test]
+    fn warnings_come_exactly_where_the_cache_was_withheld_and_are_never_cut_off() {
+        for reason in Reason::ALL {
+            let warning = warning(*reason);
+            assert_eq!(warning.is_some(), reason.outcome() == Outcome::Withheld, "{reason}");
+            if let Some(text) = warning {
+                assert!(text.starts_with(&format!("headstart: pod left unchanged ({reason}): ")), "{text}");
+                assert!(text.ends_with(reason.remedy()), "{text} is too long");
+                assert!(text.chars().count() <= MAX_WARNING, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(shortened("ü".repeat(300)), "ü".repeat(MAX_WARNING));
+        assert_eq!(shortened("ü".repeat(MAX_WARNING)), "ü".repeat(MAX_WARNING));
     }
 }

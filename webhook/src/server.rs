@@ -1,39 +1,55 @@
 //! The HTTP side: one route per way to mount, bounded bodies, a deadline; every request that can be read is allowed.
+//!
+//! Under pressure pods of ARC are left unchanged without a decision, which costs a job seconds; an error or a
+//! time-out could cost it the pod, wherever the webhook's `failurePolicy` was changed.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response_with_state;
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::post;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use headstart_externals::state::MountKind;
+use headstart_runtime::age::Age;
 use headstart_runtime::shutdown::Shutdown;
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::decide::{Context, Decision, decide};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Shed};
+use crate::prefilter;
 use crate::published::Published;
-use crate::reason::Reason;
-use crate::review::{Answer, Request};
+use crate::reason::{Outcome, Reason};
+use crate::review::{self, Answer, Request};
 
 /// Largest body in bytes; the API server sends objects of at most 3 MiB.
 const MAX_BODY: usize = 8 << 20;
 
+/// How often overload gets a line in the log at most; every case is counted.
+const OVERLOAD_LOG: Duration = Duration::from_secs(1);
+
 /// What every request needs.
-#[derive(Clone)]
 pub struct Webhook {
     /// The newest published state.
     pub published: Published,
     /// What operators see.
     pub metrics: Metrics,
+    /// How much is taken on.
+    pub limits: RequestLimits,
+}
+
+/// Bounds of the work for requests.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
     /// Longest time for one request, body included; shorter than the API server's own time-out.
     pub deadline: Duration,
+    /// Most requests between their headers and their answer; pods of ARC beyond that are left unchanged.
+    pub in_flight: u32,
 }
 
 /// How the tree may get into a pod, most wanted first, by route.
@@ -41,70 +57,144 @@ const HOST_PATH: &[MountKind] = &[MountKind::HostPath];
 const IMAGE: &[MountKind] = &[MountKind::Image];
 const AUTO: &[MountKind] = &[MountKind::HostPath, MountKind::Image];
 
+/// What all routes share.
+struct Shared {
+    webhook: Webhook,
+    shutdown: Shutdown,
+    overload_told: Age,
+}
+
 /// The webhook's routes. From the shutdown on, answers ask their clients to close the connection.
 pub fn routes(webhook: Webhook, shutdown: Shutdown) -> Router {
-    let deadline = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, webhook.deadline);
+    let shared = Arc::new(Shared { webhook, shutdown, overload_told: Age::default() });
     let route = |kinds: &'static [MountKind]| {
-        post(move |State(webhook): State<Webhook>, body: Bytes| async move { webhook.review(&body, kinds) })
+        post(
+            move |State(shared): State<Arc<Shared>>, request| async move { shared.review(request, kinds).await },
+        )
     };
     Router::new()
         .route("/mutate/pods/hostpath", route(HOST_PATH))
         .route("/mutate/pods/image", route(IMAGE))
         .route("/mutate/pods/auto", route(AUTO))
+        .route("/livez", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::new())
-        .layer(deadline)
-        .layer(map_response_with_state((webhook.metrics.clone(), shutdown), finish))
-        .with_state(webhook)
+        .layer(map_response_with_state(shared.clone(), finish))
+        .with_state(shared)
 }
 
 /// The last touch of every answer: counted by status, and from the shutdown on asking for the connection to be
 /// closed, so that clients move to other replicas before this one ends.
-async fn finish(State((metrics, shutdown)): State<(Metrics, Shutdown)>, mut response: Response) -> Response {
-    metrics.answered(response.status());
-    if shutdown.has_begun() {
+async fn finish(State(shared): State<Arc<Shared>>, mut response: Response) -> Response {
+    shared.webhook.metrics.answered(response.status());
+    if shared.shutdown.has_begun() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-impl Webhook {
-    fn review(&self, body: &[u8], kinds: &[MountKind]) -> Response {
+impl Shared {
+    /// Reads the body in time. One that was read is always answered, even if its time is up by then.
+    async fn review(&self, request: axum::extract::Request, kinds: &[MountKind]) -> Response {
+        let Webhook { metrics, limits, .. } = &self.webhook;
         let begun = Instant::now();
-        match Request::parse(body) {
-            Ok(request) => self.answer(&request, kinds, begun),
+        let (_in_flight, count) = metrics.begin();
+        let body = match tokio::time::timeout(limits.deadline, Bytes::from_request(request, &())).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(refused)) => return refused.into_response(),
+            Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response(),
+        };
+        let shed = if count > i64::from(limits.in_flight) {
+            Some(Shed::InFlight)
+        } else {
+            (begun.elapsed() > limits.deadline).then_some(Shed::Deadline)
+        };
+        match Request::parse(&body) {
+            Ok(request) => self.answer(&request, kinds, shed),
             Err(error) => {
-                self.metrics.unreadable();
+                metrics.unreadable();
                 tracing::warn!(%error, "not an AdmissionReview");
                 (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
             }
         }
     }
 
-    fn answer(&self, request: &Request<'_>, kinds: &[MountKind], begun: Instant) -> Response {
-        let decision = self.decide(request, kinds);
+    fn answer(&self, request: &Request<'_>, kinds: &[MountKind], shed: Option<Shed>) -> Response {
+        let begun = Instant::now();
+        let decision = self.webhook.decide(request, kinds, shed);
         let note = match decision.rule {
             Some(rule) => format!("{rule}/{}", decision.reason),
             None => decision.reason.to_string(),
         };
-        tracing::debug!(
-            uid = %request.uid,
-            namespace = %request.namespace,
-            decision = %note,
-            version = decision.version.as_deref(),
-            operations = decision.patch.len(),
-            "decided"
-        );
-        let answer = Json(Answer::allow(&request.uid, &decision.patch, note)).into_response();
-        self.metrics.decided(&decision, begun.elapsed().as_secs_f64());
-        answer
+        self.log(request, &decision, &note);
+        let warning = review::warning(decision.reason);
+        let answer = Answer {
+            uid: &request.uid,
+            patch: &decision.patch,
+            decision: &note,
+            version: decision.version.as_deref(),
+            warning: warning.as_deref(),
+        };
+        let response = match answer.to_json() {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        };
+        self.webhook.metrics.decided(&decision, begun.elapsed().as_secs_f64());
+        response
     }
 
-    fn decide(&self, request: &Request<'_>, kinds: &[MountKind]) -> Decision {
+    /// One line per decision: at `info` where somebody asked for the cache and did not get it.
+    fn log(&self, request: &Request<'_>, decision: &Decision, note: &str) {
+        let Request { uid, namespace, .. } = request;
+        let reason = decision.reason;
+        if reason.outcome() == Outcome::Withheld && self.may_tell(reason) {
+            tracing::info!(
+                %uid, %namespace,
+                pod = %request.object_name(),
+                rule = decision.rule.map(|rule| rule.code()),
+                reason = reason.code(),
+                meaning = reason.meaning(),
+                remedy = reason.remedy(),
+                "left unchanged"
+            );
+        } else {
+            tracing::debug!(
+                %uid, %namespace,
+                decision = note,
+                version = decision.version.as_deref(),
+                unpaired = decision.unpaired.map(|why| why.code()),
+                operations = decision.patch.len(),
+                "decided"
+            );
+        }
+    }
+
+    /// Overload must not make work of its own.
+    fn may_tell(&self, reason: Reason) -> bool {
+        if reason != Reason::Overloaded {
+            return true;
+        }
+        let due = self.overload_told.get().is_none_or(|ago| ago >= OVERLOAD_LOG);
+        if due {
+            self.overload_told.renew();
+        }
+        due
+    }
+}
+
+impl Webhook {
+    fn decide(&self, request: &Request<'_>, kinds: &[MountKind], shed: Option<Shed>) -> Decision {
         let unchanged = |reason| Decision::unchanged(None, reason);
         let Some(object) = request.object.filter(|_| request.creates_pod()) else {
             return unchanged(Reason::NotAPod);
         };
+        if !prefilter::may_concern(object.get()) {
+            return unchanged(Reason::NotArc);
+        }
+        if let Some(cause) = shed {
+            self.metrics.shed(cause);
+            return unchanged(Reason::Overloaded);
+        }
         let Ok(mut pod) = serde_json::from_str::<Value>(object.get()) else {
             return unchanged(Reason::Unreadable);
         };

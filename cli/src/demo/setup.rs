@@ -178,6 +178,7 @@ fn webhook_args(folder: &Path, config: &Path, log: &LogArgs) -> webhook::Args {
         admin_listen: LOOPBACK,
         deadline_ms: 1500,
         max_connections: 64,
+        max_in_flight: 64,
         drain_delay_ms: 0,
         tls: TlsArgs { tls_cert: folder.join("tls.crt"), tls_key: folder.join("tls.key") },
         log: log.clone(),
