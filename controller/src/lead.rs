@@ -21,7 +21,7 @@ use crate::certificates::Keeper;
 use crate::metrics::{Leadership, Metrics};
 use crate::nodes::{NodeWriter, Reports, Seen, judge};
 use crate::probe::{Candidate, Prober, candidates};
-use crate::publish::{Cluster, NodeView, StateWriter, next_state};
+use crate::publish::{Cluster, NodeView, StateWriter, contradictions, next_state};
 use crate::watched::Watched;
 
 /// How often everything is looked at without a reason.
@@ -150,6 +150,13 @@ impl ClusterDuty {
             self.state.write(&state, written).await?;
             let (generation, versions) = (state.generation, state.versions.len());
             tracing::info!(generation, versions, allowed = ?state.allowed, "published");
+            for version in contradictions(config, before.as_ref(), &state) {
+                tracing::warn!(
+                    %version,
+                    "the runner image brings a hook template of its own although the profile says ownTemplate: none; \
+                     its runners are not paired. Correct hooks.ownTemplate, or take the template out of the image"
+                );
+            }
         }
         self.metrics.published(state.generation);
         Ok(state)

@@ -99,6 +99,7 @@ const PURE: &[&str] = &[
     "controller/src/probe/pods.rs",
     "controller/src/publish/nodes.rs",
     "controller/src/publish/phases.rs",
+    "controller/src/publish/template.rs",
     "tests/src/bed/node_config.rs",
     "tests/src/bed/plan.rs",
     "tests/src/bed/versions.rs",
