@@ -96,6 +96,7 @@ const PURE: &[&str] = &[
     "cli/src/diff.rs",
     "controller/src/certificates/plan.rs",
     "controller/src/nodes/condition.rs",
+    "controller/src/paired/losses.rs",
     "controller/src/probe/pods.rs",
     "controller/src/publish/nodes.rs",
     "controller/src/publish/phases.rs",
