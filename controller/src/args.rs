@@ -24,6 +24,7 @@ use crate::config::ConfigFile;
 use crate::lead::{ClusterDuty, Duties};
 use crate::metrics::Metrics;
 use crate::nodes::{NodeWriter, Reports};
+use crate::paired::Warner;
 use crate::probe::Prober;
 use crate::publish::StateWriter;
 use crate::watched::Watched;
@@ -181,6 +182,7 @@ impl Replica {
                 config: self.config.clone(),
                 prober: Prober::new(self.probe.clone(), metrics.clone()),
                 state: StateWriter::new(client.clone(), namespace, &objects.published_state),
+                warner: Warner::new(client.clone(), metrics.clone()),
                 nodes: NodeWriter::new(client),
                 reports: Reports::default(),
                 waiting: HashMap::new(),

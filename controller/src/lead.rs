@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use crate::certificates::Keeper;
 use crate::metrics::{Leadership, Metrics};
 use crate::nodes::{NodeWriter, Reports, Seen, judge};
+use crate::paired::Warner;
 use crate::probe::{Candidate, Prober, candidates};
-use crate::publish::{Cluster, NodeView, StateWriter, next_state};
+use crate::publish::{Cluster, NodeView, StateWriter, contradictions, next_state};
 use crate::watched::Watched;
 
 /// How often everything is looked at without a reason.
@@ -90,6 +91,8 @@ pub struct ClusterDuty {
     pub prober: Prober,
     /// Publishes.
     pub state: StateWriter,
+    /// Warns of runners that need what is not allowed any more.
+    pub warner: Warner,
     /// Writes to nodes.
     pub nodes: NodeWriter,
     /// When which report was renewed.
@@ -127,6 +130,7 @@ impl ClusterDuty {
         let seen = self.reports.read(leases.iter().map(AsRef::as_ref), Instant::now());
         let views: Vec<NodeView> = nodes.iter().map(|node| view(node, &seen)).collect();
         let state = self.publish(&config, &views).await?;
+        self.warner.warn().await;
         let told = nodes.iter().zip(&views).filter(|(_, view)| view.is_selected(&config));
         self.tell_nodes(told.map(|(node, view)| (node.as_ref(), view)), &state, &seen).await
     }
@@ -146,10 +150,18 @@ impl ClusterDuty {
         let draft = next_state(cluster, allowed_before.clone(), before.as_ref());
         let allowed = self.prober.allowed(&draft, &allowed_before, &self.candidates()).await;
         let state = next_state(cluster, allowed, before.as_ref());
+        self.warner.note(&allowed_before, &state.allowed);
         if before.as_ref() != Some(&state) {
             self.state.write(&state, written).await?;
             let (generation, versions) = (state.generation, state.versions.len());
             tracing::info!(generation, versions, allowed = ?state.allowed, "published");
+            for version in contradictions(config, before.as_ref(), &state) {
+                tracing::warn!(
+                    %version,
+                    "the runner image brings a hook template of its own although the profile says ownTemplate: none; \
+                     its runners are not paired. Correct hooks.ownTemplate, or take the template out of the image"
+                );
+            }
         }
         self.metrics.published(state.generation);
         Ok(state)

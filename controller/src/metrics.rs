@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use headstart_externals::state::MountKind;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// What is counted.
 #[derive(Clone)]
@@ -13,6 +13,7 @@ pub struct Metrics {
     nodes: IntGaugeVec,
     probes: IntCounterVec,
     failures: IntCounterVec,
+    stranded_runners: IntCounter,
     certificate_expiry: IntGauge,
 }
 
@@ -37,6 +38,10 @@ impl Metrics {
                 Opts::new("headstart_controller_failures_total", "Failed rounds by duty"),
                 &["duty"],
             )?,
+            stranded_runners: IntCounter::new(
+                "headstart_controller_stranded_runners_total",
+                "Paired runners that were there when a namespace was no longer allowed a hostPath",
+            )?,
             certificate_expiry: IntGauge::new(
                 "headstart_controller_webhook_certificate_expiry_timestamp_seconds",
                 "When the issued certificate of the webhook ends; 0 while there is none",
@@ -47,6 +52,7 @@ impl Metrics {
         registry.register(Box::new(metrics.nodes.clone()))?;
         registry.register(Box::new(metrics.probes.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
+        registry.register(Box::new(metrics.stranded_runners.clone()))?;
         registry.register(Box::new(metrics.certificate_expiry.clone()))?;
         Ok(metrics)
     }
@@ -70,6 +76,10 @@ impl Metrics {
 
     pub(crate) fn failed(&self, duty: &str) {
         self.failures.with_label_values(&[duty]).inc();
+    }
+
+    pub(crate) fn warned_of_paired_runners(&self, count: usize) {
+        self.stranded_runners.inc_by(count as u64);
     }
 
     pub(crate) fn certificate_expires(&self, at: Option<i64>) {

@@ -12,6 +12,9 @@ pub const VERSION_LABEL: &str = "headstart.dev/version";
 /// Pod annotation that tells which rule changed the pod.
 pub const DECISION_ANNOTATION: &str = "headstart.dev/decision";
 
+/// Value of [`DECISION_ANNOTATION`] on a paired runner, whose workflow pods ask for a hostPath by themselves.
+pub const PAIRED_RUNNER: &str = "runner-legacy/paired";
+
 /// Annotation of a paired runner: the hook template that its workflow pods are made with.
 pub const TEMPLATE_ANNOTATION: &str = "headstart.dev/hook-template";
 

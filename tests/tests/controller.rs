@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use headstart_externals::names::{NAMESPACE_LABEL, NODE_CONDITION, REPORT_ANNOTATION, STATE_KEY};
+use headstart_externals::names::{
+    DECISION_ANNOTATION, NAMESPACE_LABEL, NODE_CONDITION, PAIRED_RUNNER, REPORT_ANNOTATION, STATE_KEY,
+    VERSION_LABEL,
+};
 use headstart_externals::state::{MountKind, Phase, PublishedState};
 use headstart_tests::bed::control_plane::client_of;
 use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
@@ -193,6 +196,57 @@ async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
         .iter()
         .filter(|pod| pod["metadata"]["name"].as_str().unwrap().starts_with("headstart-probe"));
     assert_eq!(left.count(), 0, "a dry run leaves nothing");
+}
+
+#[tokio::test]
+async fn paired_runners_that_lose_host_paths_are_told_of() {
+    let cluster = Installed::new().await;
+    let _controller = cluster.controller("one");
+    cluster.add_node("a");
+    cluster.report("a", "ready", None);
+    let control_plane = &cluster.control_plane;
+    let label = format!("{NAMESPACE_LABEL}=hostpath");
+    let namespace = TestNamespace::labelled(control_plane, "open", &[&label]).unwrap();
+    let name = namespace.name();
+    cluster.published("hostPath is allowed", |state| state.allows(name, MountKind::HostPath)).await;
+    for (pod, decision) in [("busy", PAIRED_RUNNER), ("done", PAIRED_RUNNER), ("lean", "runner-legacy/lean")]
+    {
+        let runner = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": pod, "namespace": name,
+                "labels": { "actions-ephemeral-runner": "True", VERSION_LABEL: cluster.version() },
+                "annotations": { DECISION_ANNOTATION: decision },
+            },
+            "spec": { "containers": [{ "name": "runner", "image": "x" }] },
+        });
+        control_plane.apply(&runner.to_string()).unwrap();
+    }
+    let over = r#"--patch={"status": {"phase": "Succeeded"}}"#;
+    control_plane
+        .kubectl(&["patch", "pod", "done", "--namespace", name, "--subresource=status", over])
+        .unwrap();
+
+    let strict = "pod-security.kubernetes.io/enforce=restricted";
+    control_plane.kubectl(&["label", "namespace", name, strict]).unwrap();
+    let events = || {
+        let field = "--field-selector=reason=PairedRunnersNeedHostPath";
+        let found = cluster.get(&["events", "--namespace", name, field])?;
+        found["items"].as_array().filter(|items| !items.is_empty()).cloned()
+    };
+    let told = until("a warning", || async { events() }).await;
+    assert_eq!((told.len(), &told[0]["type"]), (1, &json!("Warning")), "{told:?}");
+    assert_eq!(told[0]["involvedObject"]["name"], name);
+    let message = told[0]["message"].as_str().unwrap();
+    assert!(message.starts_with("1 paired runner "), "the others need nothing: {message}");
+    assert!(!cluster.state().unwrap().allows(name, MountKind::HostPath), "nor is a new pod given one");
+
+    // Once per change, and anew with the next one.
+    control_plane.kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce-"]).unwrap();
+    cluster.published("it is allowed again", |state| state.allows(name, MountKind::HostPath)).await;
+    assert_eq!(events().unwrap().len(), 1);
+    control_plane.kubectl(&["label", "namespace", name, &format!("{NAMESPACE_LABEL}-")]).unwrap();
+    until("another warning", || async { events().filter(|events| events.len() == 2) }).await;
 }
 
 /// A policy that no label of Pod Security shows; it is in force a moment later.

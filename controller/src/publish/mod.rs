@@ -2,6 +2,7 @@
 
 mod nodes;
 mod phases;
+mod template;
 mod writer;
 
 use headstart_externals::names::API_VERSION;
@@ -9,6 +10,7 @@ use headstart_externals::state::{Allowed, PublishedState};
 
 pub use nodes::{NodeView, eligible};
 pub use phases::{Cluster, phases};
+pub use template::contradictions;
 pub use writer::{StateWriter, Written};
 
 /// The state that follows from what is known now; the generation grows only with a change of content.

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use headstart_externals::config::{Config, Profile, Revision};
+use headstart_externals::config::{Config, Hooks, Profile, Revision};
 use headstart_externals::state::{Phase, PublishedVersion};
 use headstart_externals::version::VersionName;
 
 use super::nodes::{NodeView, SETTLING, eligible};
+use super::template::own_template;
 
 /// Of a hundred nodes that count, how many must have a version once it has waited long enough.
 const ENOUGH: usize = 95;
@@ -43,7 +44,12 @@ pub fn phases(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<Publishe
             cluster.nodes.iter().any(|node| node.is_selected(cluster.config) && node.has(version))
         });
         versions.extend(profile.revisions.iter().take(published_so_far).enumerate().map(|(at, revision)| {
-            published(profile, revision, if Some(at) == offered { Phase::Offered } else { Phase::Retiring })
+            let phase = if Some(at) == offered { Phase::Offered } else { Phase::Retiring };
+            let own_template = own_template(cluster.nodes, profile, revision, before);
+            PublishedVersion {
+                hooks: Hooks { own_template, ..profile.hooks.clone() },
+                ..published(profile, revision, phase)
+            }
         }));
     }
     let is_configured =
