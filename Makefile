@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check bench-externals cluster cluster-down images dist docs
+.PHONY: help build demo test test-full check bench-externals cluster cluster-down images dist docs fuzz
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -29,6 +29,9 @@ check: ## Format, lints, documentation: everything that needs no run
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --document-private-items
 	cd tests/bed/slowfs && go vet ./... && go test ./...
+
+fuzz: ## Fuzz the webhook's input and the configuration's patterns, FUZZ_SECONDS (60) each; needs a C++ compiler
+	./scripts/fuzz
 
 docs: ## Write the pages of docs/ that follow from the code
 	HEADSTART_WRITE_DOCS=1 $(CARGO) test $(WORKSPACE) --test reasons
