@@ -6,6 +6,7 @@ use std::path::Path;
 
 use headstart_externals::config::{Config, OwnTemplate};
 use headstart_externals::image::ImagePattern;
+use headstart_externals::names::PAIRED_RUNNER;
 use headstart_externals::state::{MountKind, PublishedState};
 use headstart_webhook::decide::{Context, Decision, decide};
 use serde_json::{Value, json};
@@ -200,7 +201,8 @@ fn a_paired_runner_carries_all_that_its_workflow_pods_need() {
         })
     );
     assert_eq!(pod["metadata"]["labels"]["headstart.dev/version"], version);
-    assert_eq!(pod["metadata"]["annotations"]["headstart.dev/decision"], "runner-legacy/paired");
+    // The controller finds paired runners by it.
+    assert_eq!(pod["metadata"]["annotations"]["headstart.dev/decision"], PAIRED_RUNNER);
 
     let done = pod.clone();
     assert_eq!(decided(&mut pod, &state, MountKind::HostPath).reason.code(), "already-done");
