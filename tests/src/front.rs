@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use headstart_runtime::tls::{TlsArgs, TlsSource};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -149,7 +151,23 @@ pub fn half_a_patch(answer: &str) -> Vec<u8> {
     as_it_is(&answer[..end])
 }
 
-/// The same half, after which the connection ends although more was announced.
+/// A whole answer with half of a patch in it.
+pub fn torn_patch(answer: &str) -> Vec<u8> {
+    let mut review: Value = serde_json::from_str(answer).unwrap();
+    let patch = BASE64_STANDARD.decode(review["response"]["patch"].as_str().unwrap()).unwrap();
+    review["response"]["patch"] = BASE64_STANDARD.encode(&patch[..patch.len() / 2]).into();
+    as_it_is(&review.to_string())
+}
+
+/// A whole answer whose patch changes something that is not there.
+pub fn misplaced_patch(answer: &str) -> Vec<u8> {
+    let mut review: Value = serde_json::from_str(answer).unwrap();
+    let patch = r#"[{"op": "replace", "path": "/spec/volumes/99", "value": {}}]"#;
+    review["response"]["patch"] = BASE64_STANDARD.encode(patch).into();
+    as_it_is(&review.to_string())
+}
+
+/// The first half of the answer, after which the connection ends although more was announced.
 pub fn cut_off(answer: &str) -> Vec<u8> {
     http("200 OK", answer.len(), &answer[..answer.len() / 2])
 }

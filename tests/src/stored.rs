@@ -33,6 +33,11 @@ struct Expected {
     shown: Shown,
 }
 
+/// Whether Headstart says of the pod that it changed it.
+pub fn is_decided(pod: &Value) -> bool {
+    pod["metadata"]["annotations"][DECISION_ANNOTATION].is_string()
+}
+
 /// Asserts that both were stored alike: Headstart left no trace.
 pub fn assert_untouched(what: &str, stock: &Value, stored: &Value) {
     assert_eq!(normal(stored), normal(stock), "{what} differs from what is stored without Headstart");

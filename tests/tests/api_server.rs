@@ -13,7 +13,7 @@ use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::cases::{self, Case};
 use headstart_tests::fixtures;
 use headstart_tests::host_webhook::HostWebhook;
-use headstart_tests::stored::{Shown, assert_mounted, assert_served, assert_untouched};
+use headstart_tests::stored::{Shown, assert_mounted, assert_served, assert_untouched, is_decided};
 use headstart_tests::wait::until;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -138,11 +138,6 @@ impl Setup {
         let (stock, ours) = (stock.await.stored(&job.what), ours.await.stored(&job.what));
         assert_mounted(&job, Shown::HostPath, &stock, &ours);
     }
-}
-
-/// Whether Headstart said something about a pod.
-fn is_decided(pod: &Value) -> bool {
-    pod["metadata"]["annotations"][DECISION_ANNOTATION].is_string()
 }
 
 /// The pods that the Job controller makes of recorded Jobs come without a mark, and stay as they are.

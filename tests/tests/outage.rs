@@ -7,15 +7,15 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
-use headstart_externals::names::{DECISION_ANNOTATION, NAMESPACE_LABEL};
-use headstart_tests::admission::{again, create, failed_open, namespace};
+use headstart_externals::names::NAMESPACE_LABEL;
+use headstart_tests::admission::{Answer, again, create, failed_open, namespace};
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::cases::{self, Case};
 use headstart_tests::deploy;
 use headstart_tests::front::{self, Front, Manner};
 use headstart_tests::host_webhook::HostWebhook;
-use headstart_tests::stored::{Shown, assert_served, assert_untouched};
+use headstart_tests::stored::{Shown, assert_served, assert_untouched, is_decided};
 use headstart_tests::wait::until;
 use kube::Client;
 use serde_json::Value;
@@ -109,10 +109,6 @@ fn timeout(control_plane: &ControlPlane) -> Duration {
     Duration::from_secs(longest)
 }
 
-fn is_decided(pod: &Value) -> bool {
-    pod["metadata"]["annotations"][DECISION_ANNOTATION].is_string()
-}
-
 /// Kills the webhook while pods are being created: each is stored whole, with the cache or as without Headstart.
 async fn kill_during_a_burst(setup: &Setup, namespace: &str, webhook: &mut HostWebhook) {
     let creations = (0..BURST).map(|number| async move {
@@ -177,7 +173,8 @@ async fn a_webhook_that_misbehaves_holds_up_no_pod_and_changes_none() {
         ("a web page", Manner::Answering(front::page)),
         ("the answer to another request", Manner::Answering(front::of_another)),
         ("an answer that is cut off", Manner::Answering(front::cut_off)),
-        ("half of a patch", Manner::Answering(front::half_a_patch)),
+        ("an answer that ends within its patch", Manner::Answering(front::half_a_patch)),
+        ("an answer with half of a patch in it", Manner::Answering(front::torn_patch)),
         ("dead during the request", Manner::Answering(front::dead)),
     ] {
         front.behave(manner);
@@ -185,4 +182,9 @@ async fn a_webhook_that_misbehaves_holds_up_no_pod_and_changes_none() {
         front.behave(Manner::Answering(front::as_it_is));
         setup.are_served(&namespace).await;
     }
+    // What failing open does not cover: a patch that can be read but not applied. This is why the webhook applies every
+    // patch itself before it sends it.
+    front.behave(Manner::Answering(front::misplaced_patch));
+    let answer = create(&setup.client, &namespace, &setup.cases[0].object).await;
+    assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
 }

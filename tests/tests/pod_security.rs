@@ -7,14 +7,14 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use futures::{StreamExt as _, stream};
-use headstart_externals::names::{DECISION_ANNOTATION, NAMESPACE_LABEL};
+use headstart_externals::names::NAMESPACE_LABEL;
 use headstart_externals::state::{MountKind, PublishedState};
 use headstart_tests::admission::{Answer, again, create, create_all, namespace};
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::cases::{self, Case};
 use headstart_tests::installed::Installed;
-use headstart_tests::stored::{Shown, assert_served, assert_untouched};
+use headstart_tests::stored::{Shown, assert_served, assert_untouched, is_decided};
 use headstart_tests::wait::until;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams};
@@ -199,10 +199,6 @@ impl Seen {
 /// Whether a pod was created without a hostPath.
 fn is_without(answer: &Answer) -> bool {
     matches!(answer, Answer::Stored(pod) if !has_host_path(pod))
-}
-
-fn is_decided(pod: &Value) -> bool {
-    pod["metadata"]["annotations"][DECISION_ANNOTATION].is_string()
 }
 
 fn has_host_path(pod: &Value) -> bool {
