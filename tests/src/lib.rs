@@ -2,15 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod admission;
 pub mod agent;
+pub mod appender;
 pub mod archive;
 pub mod bed;
+pub mod cases;
 pub mod deploy;
 pub mod fixtures;
+pub mod front;
+pub mod host_webhook;
 pub mod identity;
+pub mod installed;
 pub mod jobs;
 pub mod process;
 pub mod programs;
 pub mod server;
+pub mod stored;
 pub mod tree;
 pub mod wait;

@@ -1,130 +1,188 @@
-//! Every recorded pod against real API servers, the oldest and the newest: admitted with and without Headstart, or
-//! refused with the same words.
+//! Every recorded pod against real API servers, the oldest and the newest: stored with the cache and otherwise as without
+//! Headstart, also where another webhook appends containers before or after; or refused with the same words.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
-use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
-use headstart_tests::process::{Process, shipped};
-use headstart_tests::server::certificate;
+use headstart_externals::names::{DECISION_ANNOTATION, NAMESPACE_LABEL, TEMPLATE_ANNOTATION};
+use headstart_tests::admission::{Answer, again, create, create_all, namespace};
+use headstart_tests::appender::Appender;
+use headstart_tests::bed::command::say;
+use headstart_tests::bed::{ControlPlane, Minor};
+use headstart_tests::cases::{self, Case};
+use headstart_tests::fixtures;
+use headstart_tests::host_webhook::HostWebhook;
+use headstart_tests::stored::{Shown, assert_mounted, assert_served, assert_untouched, is_decided};
 use headstart_tests::wait::until;
-use headstart_tests::{deploy, fixtures, tree};
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// What an API server said to a pod that was tried.
-#[derive(Debug, PartialEq)]
-enum Answer {
-    /// Admitted; whether Headstart had changed it.
-    Admitted { rewritten: bool },
-    /// Refused, with its words.
-    Refused(String),
-}
-
-/// Tries an object strictly: a field that the server does not know is an error.
-async fn try_out(client: &Client, namespace: &str, object: &Value) -> Answer {
-    let place = match object["kind"].as_str().unwrap() {
-        "Job" => format!("/apis/batch/v1/namespaces/{namespace}/jobs"),
-        _ => format!("/api/v1/namespaces/{namespace}/pods"),
-    };
-    let request = axum::http::Request::post(format!("{place}?dryRun=All&fieldValidation=Strict"))
-        .header("content-type", "application/json")
-        .body(object.to_string().into_bytes());
-    match client.request::<Value>(request.unwrap()).await {
-        Ok(admitted) => {
-            Answer::Admitted { rewritten: admitted["metadata"]["labels"][VERSION_LABEL].is_string() }
-        }
-        Err(kube::Error::Api(status)) => Answer::Refused(status.message.clone()),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// The recorded body, for another namespace.
-fn body(fixture: &str, namespace: &str) -> Value {
-    let mut object = fixtures::read(fixture);
-    object["metadata"]["namespace"] = namespace.into();
-    object
-}
-
-/// The webhook as it is shipped, for the images of the recorded pods.
-async fn webhook(folder: &TempDir) -> (Process, String, String) {
-    let tls = certificate(folder.path());
-    let config = folder.path().join("config.yaml");
-    let image = "preset: node16\n    images: ['ghcr.io/actions/actions-runner:latest']";
-    let text = tree::node16_config("{directory: {path: /srv/externals}}").replace("preset: node16", image);
-    std::fs::write(&config, text).unwrap();
-    let mut command = shipped("headstart-webhook");
-    command.args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--config"]).arg(&config);
-    command.arg("--tls-cert").arg(&tls.tls_cert).arg("--tls-key").arg(&tls.tls_key);
-    let webhook = Process::spawn(command);
-    let url = format!("https://{}", webhook.says("serving").await["https"].as_str().unwrap());
-    (webhook, url, std::fs::read_to_string(&tls.tls_cert).unwrap())
-}
-
-/// Accounts that recorded pods name; the API server wants them to exist.
-fn create_accounts(control_plane: &ControlPlane, namespace: &str, all: &[String]) {
-    let account =
-        |file: &String| fixtures::read(file)["spec"]["serviceAccountName"].as_str().map(str::to_owned);
-    for name in all.iter().filter_map(account).collect::<BTreeSet<_>>() {
-        control_plane.kubectl(&["create", "serviceaccount", &name, "--namespace", namespace]).unwrap();
-    }
-}
 
 /// Pods that name a volume which is not there: the API server refuses them with or without us.
 const BROKEN: [&str; 2] =
     ["hooks/v0.8.0/prepare-template-volumes-sidecar.json", "hooks/v0.8.0/step-template.json"];
 
-async fn every_fixture_is_answered_alike(minor: Minor) {
-    let control_plane = ControlPlane::start(minor).await.unwrap();
-    let client = control_plane.client().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (_webhook, url, authority) = webhook(&folder).await;
-    control_plane.apply(&deploy::webhooks_at(&control_plane, &url, &authority).to_string()).unwrap();
-    let label = format!("{NAMESPACE_LABEL}=hostpath");
-    let with = TestNamespace::labelled(&control_plane, "with", &[&label]).unwrap();
-    let without = TestNamespace::create(&control_plane, "without").unwrap();
-    let files = [fixtures::list("hooks"), fixtures::list("arc")].concat();
-    for namespace in [&with, &without] {
-        create_accounts(&control_plane, namespace.name(), &files);
+/// Names of configurations, by which the API server calls the appender before Headstart's webhook or after it.
+const FIRST: &str = "aa.appender.test";
+const LAST: &str = "zz.appender.test";
+
+/// What is decided over the recorded pods, and how many of them there are at least.
+const DECISIONS: [(&str, usize); 5] = [
+    ("runner-dind/mounted", 4),
+    ("runner-legacy/lean", 2),
+    ("runner-legacy/paired", 1),
+    ("workflow-current/mounted", 25),
+    ("workflow-legacy/mounted", 25),
+];
+
+/// A cluster whose API server calls the webhook and the appender.
+struct Setup {
+    _control_plane: ControlPlane,
+    client: Client,
+    webhook: HostWebhook,
+    cases: Vec<Case>,
+    _appender: Appender,
+}
+
+/// The cases as one namespace got them.
+struct Stored {
+    namespace: String,
+    answers: Vec<Answer>,
+}
+
+impl Setup {
+    async fn start(minor: Minor) -> Self {
+        let control_plane = ControlPlane::start(minor).await.unwrap();
+        let client = control_plane.client().await.unwrap();
+        let (webhook, appender) =
+            (HostWebhook::start(&cases::configuration()).await, Appender::start().await);
+        webhook.register(&control_plane, &webhook.url());
+        for name in [FIRST, LAST] {
+            control_plane.apply(&appender.configuration(name).to_string()).unwrap();
+        }
+        Self { _control_plane: control_plane, client, webhook, cases: cases::all(), _appender: appender }
     }
-    // API servers take over a new configuration a moment later.
-    let first = body("arc/kubernetes.json", with.name());
-    until("the webhook is called", || async {
-        let answer = try_out(&client, with.name(), &first).await;
-        (answer == Answer::Admitted { rewritten: true }).then_some(())
+
+    /// Creates all cases in a namespace of its own, with Headstart if it is wanted there, and with the appender.
+    async fn create(&self, name: &str, headstart: bool, appender: Option<&str>) -> Stored {
+        let opted_in = headstart.then_some((NAMESPACE_LABEL, "hostpath"));
+        let labels: Vec<_> = opted_in.into_iter().chain(appender.map(Appender::label)).collect();
+        let namespace = namespace(&self.client, name, &labels, &self.cases).await;
+        self.in_force(&namespace, headstart, appender.is_some()).await;
+        let answers = create_all(&self.client, &namespace, &self.cases).await;
+        Stored { namespace, answers }
+    }
+
+    /// API servers take over new configurations and namespaces a moment later.
+    async fn in_force(&self, namespace: &str, headstart: bool, appender: bool) {
+        let case = self.cases.iter().find(|case| case.decision.is_some()).unwrap();
+        let number = std::cell::Cell::new(0);
+        until("the webhooks are called", || async {
+            number.set(number.get() + 1);
+            let pod = create(&self.client, namespace, &again(case, number.get())).await.stored(&case.what);
+            let appended = pod["spec"]["containers"].to_string().contains("appended-");
+            (is_decided(&pod) == headstart && appended == appender).then_some(())
+        })
+        .await;
+    }
+
+    /// The workflow pod that the hook makes for a runner that was paired: merged with the runner's template.
+    fn job_of_paired(&self, served: &Stored) -> Case {
+        let at = self.cases.iter().position(|case| case.profile == "paired").unwrap();
+        let runner = served.answers[at].clone().stored("a paired runner");
+        let template = runner["metadata"]["annotations"][TEMPLATE_ANNOTATION].as_str().unwrap();
+        let template: Value = serde_json::from_str(template).unwrap();
+        let mut pod = fixtures::read("hooks/v0.7.0/prepare-plain.json");
+        let labels = template["metadata"]["labels"].as_object().unwrap().clone();
+        pod["metadata"]["labels"].as_object_mut().unwrap().extend(labels);
+        for list in ["/spec/volumes", "/spec/containers/0/volumeMounts"] {
+            let more = template.pointer(list).unwrap().as_array().unwrap().clone();
+            pod.pointer_mut(list).unwrap().as_array_mut().unwrap().extend(more);
+        }
+        let what = format!("the workflow pod of a paired runner in {}", served.namespace);
+        Case { profile: "paired", ..Case::new(&what, pod) }
+    }
+
+    /// Holds what was stored with Headstart against what was stored without.
+    async fn compare(&self, stock: &Stored, served: &Stored) {
+        let mut decisions: BTreeMap<&str, usize> = BTreeMap::new();
+        for (case, answers) in self.cases.iter().zip(stock.answers.iter().zip(&served.answers)) {
+            match answers {
+                (Answer::Refused(stock), Answer::Refused(ours)) => {
+                    assert!(BROKEN.contains(&case.what.as_str()), "{}: {stock}", case.what);
+                    assert_eq!(stock, ours, "{}", case.what);
+                }
+                (Answer::Stored(stock), Answer::Stored(ours)) => {
+                    assert!(!BROKEN.contains(&case.what.as_str()), "{} should be refused", case.what);
+                    let Some(decision) = case.decision else {
+                        assert_untouched(&case.what, stock, ours);
+                        continue;
+                    };
+                    assert_served(case, Shown::HostPath, stock, ours);
+                    *decisions.entry(decision).or_default() += 1;
+                }
+                (stock, ours) => panic!("{}: {stock:?} without Headstart, {ours:?} with it", case.what),
+            }
+        }
+        for (decision, least) in DECISIONS {
+            assert!(
+                decisions.get(decision).is_some_and(|found| *found >= least),
+                "{decision}: {decisions:?}"
+            );
+        }
+        let job = self.job_of_paired(served);
+        let [stock, ours] =
+            [stock, served].map(|stored| create(&self.client, &stored.namespace, &job.object));
+        let (stock, ours) = (stock.await.stored(&job.what), ours.await.stored(&job.what));
+        assert_mounted(&job, Shown::HostPath, &stock, &ours);
+    }
+}
+
+/// The pods that the Job controller makes of recorded Jobs come without a mark, and stay as they are.
+async fn pods_of_jobs_are_unchanged(client: &Client, served: &Stored, jobs: usize) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &served.namespace);
+    let of_jobs = ListParams::default().labels("batch.kubernetes.io/job-name");
+    let pods = until("every Job has its pod", || async {
+        let pods = pods.list(&of_jobs).await.unwrap().items;
+        (pods.len() == jobs).then_some(pods)
     })
     .await;
-
-    let mut rewritten = 0;
-    for file in &files {
-        let stock = try_out(&client, without.name(), &body(file, without.name())).await;
-        let ours = try_out(&client, with.name(), &body(file, with.name())).await;
-        match (&stock, &ours) {
-            (Answer::Refused(stock), Answer::Refused(ours)) => {
-                assert!(BROKEN.contains(&file.as_str()), "{file}: {stock}");
-                assert_eq!(stock, ours, "{file}");
-            }
-            (Answer::Admitted { rewritten: false }, Answer::Admitted { rewritten: changed }) => {
-                assert!(!BROKEN.contains(&file.as_str()), "{file} should be refused");
-                rewritten += usize::from(*changed);
-            }
-            _ => panic!("{file}: {stock:?} without Headstart, {ours:?} with it"),
-        }
+    for pod in pods {
+        assert!(!pod.annotations().contains_key(DECISION_ANNOTATION), "{}", pod.name_any());
     }
-    // Legacy workflow pods stay as they are without a version label; the rest of what can be helped was.
-    assert!(rewritten > 20, "{rewritten} of {} were rewritten", files.len());
-    println!("{minor:?}: {} recorded pods, {rewritten} rewritten", files.len());
+}
+
+async fn every_recorded_pod_is_stored_as_it_should_be(minor: Minor) {
+    let setup = Setup::start(minor).await;
+    let stock = setup.create("stock", false, None).await;
+    let served = setup.create("served", true, None).await;
+    setup.compare(&stock, &served).await;
+    let jobs = setup.cases.iter().filter(|case| case.object["kind"] == "Job").count();
+    assert!(jobs > 5, "{jobs}");
+    pods_of_jobs_are_unchanged(&setup.client, &served, jobs).await;
+
+    let stock = setup.create("appended", false, Some(LAST)).await;
+    let before = setup.create("appended-before", true, Some(FIRST)).await;
+    setup.compare(&stock, &before).await;
+    let again = setup.webhook.decided("/completed");
+    let after = setup.create("appended-after", true, Some(LAST)).await;
+    setup.compare(&stock, &after).await;
+    let again = setup.webhook.decided("/completed") - again;
+    let stored = |answer: &Answer| matches!(answer, Answer::Stored(pod) if is_decided(pod));
+    let served = after.answers.iter().filter(|answer| stored(answer)).count();
+    assert!(again >= served, "called again for {again} of {served} pods that were changed after us");
+    let all = setup.cases.len();
+    say(&format!("{minor:?}: {all} cases three times, {served} of them served; called again for {again}"));
 }
 
 #[tokio::test]
-async fn the_oldest_api_server_takes_every_recorded_pod_as_it_would_without_us() {
-    every_fixture_is_answered_alike(Minor::Oldest).await;
+async fn the_oldest_api_server_stores_every_recorded_pod_as_it_should_be() {
+    every_recorded_pod_is_stored_as_it_should_be(Minor::Oldest).await;
 }
 
 #[tokio::test]
-async fn the_newest_api_server_takes_every_recorded_pod_as_it_would_without_us() {
-    every_fixture_is_answered_alike(Minor::Newest).await;
+async fn the_newest_api_server_stores_every_recorded_pod_as_it_should_be() {
+    every_recorded_pod_is_stored_as_it_should_be(Minor::Newest).await;
 }
