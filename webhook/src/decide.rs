@@ -73,13 +73,13 @@ fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
     let state = context.state.map_err(|reason| Refusal::new(shape, reason))?;
     let mut plan = match volume::carried(pod, state) {
         Some(carried) => complete::plan(pod, shape, carried),
-        None => {
-            let mut plan = rewrite(pod, shape, offer(state, context, shape)?)?;
-            let note = format!("{}/{}", plan.rule, plan.reason);
-            plan.edits.push(Edit::Set(place(["metadata", "annotations", DECISION_ANNOTATION]), json!(note)));
-            plan
-        }
+        None => rewrite(pod, shape, offer(state, context, shape)?)?,
     };
+    // A pod that was completed keeps what its own rewriting said; one made from our hook template has nothing yet.
+    if plan.reason != Reason::Completed || pod.annotation(DECISION_ANNOTATION).is_none() {
+        let note = format!("{}/{}", plan.rule, plan.reason);
+        plan.edits.push(Edit::Set(place(["metadata", "annotations", DECISION_ANNOTATION]), json!(note)));
+    }
     plan.edits.extend(placement::restrict(pod, &state.node_selector));
     plan.edits.push(Edit::Set(place(["metadata", "labels", VERSION_LABEL]), json!(plan.version)));
     Ok(plan)
