@@ -39,6 +39,7 @@ pub fn configuration() -> String {
         )
     };
     let images = ["latest", "2.330.0"].map(|tag| format!("ghcr.io/actions/actions-runner:{tag}")).join(", ");
+    let images = format!("{images}, 'summerwind/actions-runner*:v2.304.0-*'");
     format!(
         "apiVersion: headstart.dev/v1
 profiles:
@@ -68,7 +69,7 @@ pub fn version(profile: &str) -> (String, String) {
 /// runner that is paired.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for file in [fixtures::list("hooks"), fixtures::list("arc")].concat() {
+    for file in ["hooks", "arc", "older"].map(fixtures::list).concat() {
         let object = fixtures::read(&file);
         if is_legacy_workflow(&object) {
             let mut labelled = object.clone();
@@ -140,6 +141,11 @@ fn decision(object: &Value) -> Option<&'static str> {
             return Some("runner-dind/mounted");
         }
         return text.contains(LEGACY_HOOK).then_some("runner-legacy/lean");
+    }
+    if labels["actions-runner"].is_string() {
+        let docker =
+            spec["containers"].as_array().unwrap().iter().any(|container| container["name"] == "docker");
+        return (!docker).then_some("runner-older/lean");
     }
     if !labels["runner-pod"].is_string() {
         return None;

@@ -146,7 +146,9 @@ fn places(stock: &Value) -> Vec<(&str, &str)> {
     let mut places = Vec::new();
     for container in containers(stock).filter(|found| found["name"] != "init-dind-externals") {
         let name = text(&container["name"]);
-        if container["env"].to_string().contains("/k8s/index.js") {
+        if mounts(container).any(|mount| mount["mountPath"] == "/runner") {
+            places.push((name, "/runnertmp/externalstmp"));
+        } else if container["env"].to_string().contains("/k8s/index.js") {
             places.push((name, "/home/runner/externals"));
         }
         let shows = |mount: &&Value| {
