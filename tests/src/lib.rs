@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod fixtures;
 pub mod identity;
 pub mod jobs;
+pub mod pods;
 pub mod process;
 pub mod programs;
 pub mod server;
