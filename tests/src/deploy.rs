@@ -45,10 +45,8 @@ const STAGED_IMAGE: &str = "ghcr.io/actions/actions-runner:2.304.0";
 /// in it: as an administrator would copy it.
 pub fn configured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
     let mut found = objects(control_plane);
-    let named = |name: &'static str| move |object: &&mut Value| object["metadata"]["name"] == name;
-    let own = found.iter_mut().find(named(CONFIG)).unwrap();
-    own["data"]["config.yaml"] = config.to_string().into();
-    let shipped = found.iter_mut().find(named(STAGE)).unwrap().to_string();
+    named(&mut found, CONFIG)["data"]["config.yaml"] = config.to_string().into();
+    let shipped = named(&mut found, STAGE).to_string();
     for profile in config["profiles"].as_array().unwrap() {
         let (name, revision) = (profile["name"].as_str().unwrap(), &profile["revisions"][0]);
         let image = revision["source"]["runnerImage"]["image"].as_str();
@@ -57,6 +55,11 @@ pub fn configured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
         }
     }
     found
+}
+
+fn named<'o>(objects: &'o mut [Value], name: &str) -> &'o mut Value {
+    let found = objects.iter_mut().find(|object| object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("deploy/ has no {name}"))
 }
 
 fn stage(shipped: &str, profile: &str, revision: &str, image: &str) -> Value {

@@ -44,7 +44,9 @@ pub fn prepare(cluster: &Cluster, runner: &Value, storage: Storage) {
         "stringData": { "jitToken": "none" },
     });
     let volume = volume(cluster, namespace.as_str().unwrap(), storage);
-    cluster.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": [secret, volume] }).to_string()).unwrap();
+    cluster
+        .apply(&json!({ "apiVersion": "v1", "kind": "List", "items": [secret, volume] }).to_string())
+        .unwrap();
     let account = &runner["spec"]["serviceAccountName"];
     if account.is_string() {
         let metadata = json!({ "name": account, "namespace": namespace });
@@ -105,12 +107,15 @@ fn fit(spec: &mut Value) {
 /// The same pod as strict as Pod Security knows; its containers run as the runner's user.
 pub fn restricted(mut pod: Value) -> Value {
     let spec = &mut pod["spec"];
-    merge(&mut spec["securityContext"], &json!({
-        "runAsNonRoot": true, "runAsUser": 1001, "seccompProfile": { "type": "RuntimeDefault" },
-    }));
+    merge(
+        &mut spec["securityContext"],
+        &json!({
+            "runAsNonRoot": true, "runAsUser": 1001, "seccompProfile": { "type": "RuntimeDefault" },
+        }),
+    );
     let own = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             merge(&mut container["securityContext"], &own);
         }
     }

@@ -37,18 +37,14 @@ pub fn kept(namespace: &str, image: TestImage, storage: Storage) -> (Value, Valu
 /// The runner pod of ARC's `dind` mode. In place of the Docker daemon, a shell waits.
 pub fn dind(fixture: &str, namespace: &str) -> Value {
     let mut pod = posted(fixture, namespace);
-    let lists = ["initContainers", "containers"].map(|list| pod["spec"][list].take());
-    let [init, main] = lists.map(|mut list| {
-        list.as_array_mut().unwrap().iter_mut().for_each(|container| {
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().unwrap() {
             container["image"] = TestImage::Runner.name().into();
             if container["name"] == "dind" {
                 stand_in(container);
             }
-        });
-        list
-    });
-    pod["spec"]["initContainers"] = init;
-    pod["spec"]["containers"] = main;
+        }
+    }
     pod
 }
 

@@ -1,5 +1,6 @@
 //! Runners with Docker in Docker: the daemon's container sees the tree where the init container would have copied it.
 
+use futures::future::join_all;
 use headstart_tests::jobs::{self, Storage, runners};
 use headstart_tests::pods::{Pods, decision_on};
 use serde_json::Value;
@@ -19,10 +20,7 @@ const EXTERNALS: &str = "/home/runner/externals";
 #[tokio::test]
 async fn the_docker_daemon_of_every_chart_sees_the_tree_instead_of_a_copy() {
     let Some(turn) = turn().await else { return };
-    let mut namespaces = Vec::new();
-    for _ in SHAPES {
-        namespaces.push(turn.opted_in("dind", "hostpath", &[]).await);
-    }
+    let namespaces = join_all(SHAPES.map(|_| turn.opted_in("dind", "hostpath", &[]))).await;
     for (namespace, fixture) in namespaces.iter().zip(SHAPES) {
         let runner = runners::dind(fixture, namespace.name());
         jobs::prepare(turn.cluster, &runner, Storage::Local);
@@ -45,7 +43,8 @@ pub(super) async fn sees_the_tree(pods: &Pods<'_>) {
     assert_eq!(counts.each_ref().map(|count| count.trim()), ["0", "4"]);
     all_refused(&daemon(&writes(EXTERNALS)));
     // As the daemon gives it to a job container.
-    let bound = format!("mkdir /bound && mount --bind {EXTERNALS} /bound && /bound/node16/bin/node --version");
+    let bound =
+        format!("mkdir /bound && mount --bind {EXTERNALS} /bound && /bound/node16/bin/node --version");
     assert_eq!(daemon(&bound), "v16.20.2\n");
     let own = pods.exec(runners::NAME, &format!("find {EXTERNALS} -type f | wc -l"));
     assert!(own.trim().parse::<usize>().unwrap() > 5000, "the runner keeps the image's own: {own}");

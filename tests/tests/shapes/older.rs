@@ -26,7 +26,8 @@ async fn starts(pods: &Pods<'_>) -> (Value, Copied) {
     let name = name(&stored);
     let copied = pods.copied(name).await;
     pods.runs(name).await;
-    let ran = pods.exec(name, "/runner/externals/node16/bin/node -p 'process.version + \" \" + process.execPath'");
+    let ran =
+        pods.exec(name, "/runner/externals/node16/bin/node -p 'process.version + \" \" + process.execPath'");
     assert_eq!(ran, "v16.20.2 /runner/externals/node16/bin/node\n");
     (stored, copied)
 }

@@ -1,6 +1,7 @@
 //! Paired runners: the hook copies links, and the pods that it makes by the template find the tree there, with the
 //! webhook or without it.
 
+use futures::future::join;
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::images::TestImage;
 use headstart_tests::bed::{Turn, headstart};
@@ -24,14 +25,18 @@ const RAN: &str = "v16.20.2\nv20.20.2\n";
 #[tokio::test]
 async fn a_paired_runner_copies_links_and_its_pods_run_node_with_the_webhook_and_without_it() {
     let Some(turn) = turn().await else { return };
-    let namespaces = [turn.opted_in("paired", "hostpath", &[]).await, turn.opted_in("left", "hostpath", &[]).await];
-    let [with, without] = namespaces.each_ref().map(|namespace| turn.pods(namespace));
+    let namespaces =
+        join(turn.opted_in("paired", "hostpath", &[]), turn.opted_in("left", "hostpath", &[])).await;
+    let (with, without) = (turn.pods(&namespaces.0), turn.pods(&namespaces.1));
     let with_template = copies_links(&turn, &with).await;
     let without_template = copies_links(&turn, &without).await;
 
     let workflow = runs_node(&with, &with_template).await;
     let version = version_of(&workflow);
-    assert!(version.is_string() && decision_on(&workflow).is_null(), "completed, not decided anew: {workflow}");
+    assert!(
+        version.is_string() && decision_on(&workflow).is_null(),
+        "completed, not decided anew: {workflow}"
+    );
     runs_a_step(&with, &with_template).await;
 
     turn.scale(headstart::WEBHOOK, 0).await;
@@ -72,7 +77,8 @@ async fn runs_node(pods: &Pods<'_>, template: &Value) -> Value {
 
 /// Runs a container step by the template, as the hook does.
 async fn runs_a_step(pods: &Pods<'_>, template: &Value) {
-    let script = "pwd; ls /__w; touch /__w/made; test -x /opt/headstart/externals/node20/bin/node && echo there";
+    let script =
+        "pwd; ls /__w; touch /__w/made; test -x /opt/headstart/externals/node20/bin/node && echo there";
     let job = template::merge_step(jobs::step(STEP, pods.namespace(), script), template);
     let (printed, _) = pods.finish(&job).await;
     assert_eq!(printed, "/github/workspace\n_temp\nexternals\nrepo\nthere\n");

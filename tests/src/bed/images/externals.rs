@@ -25,16 +25,16 @@ struct Tool {
 const NPM: &[(&str, &str)] = &[("npm", "npm/bin/npm-cli.js"), ("npx", "npm/bin/npx-cli.js")];
 const COREPACK: &[(&str, &str)] = &[("corepack", "corepack/dist/corepack.js")];
 
-const NODE12: Release = Release {
-    entry: "node12",
-    node: "12.22.12",
-    tools: &[Tool { package: "npm@6.14.16", links: NPM }],
-};
+const NODE12: Release =
+    Release { entry: "node12", node: "12.22.12", tools: &[Tool { package: "npm@6.14.16", links: NPM }] };
 
 const NODE16: Release = Release {
     entry: "node16",
     node: "16.20.2",
-    tools: &[Tool { package: "npm@8.19.4", links: NPM }, Tool { package: "corepack@0.17.0", links: COREPACK }],
+    tools: &[
+        Tool { package: "npm@8.19.4", links: NPM },
+        Tool { package: "corepack@0.17.0", links: COREPACK },
+    ],
 };
 
 const NODE20: Release = Release { entry: "node20", node: "20.20.2", tools: &[] };

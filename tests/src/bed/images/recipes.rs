@@ -21,8 +21,7 @@ const NOVOLUME: &str = include_str!("../../../bed/images/novolume.js");
 const START: &str = include_str!("../../../bed/images/start.sh");
 
 /// The files of the repository that go into images.
-pub(super) const FILES: [&str; 10] =
-    [PAUSE, SUDO, PASSWD, GROUP, RUN, INDEX, COPY, MEASURE, NOVOLUME, START];
+pub(super) const FILES: [&str; 10] = [PAUSE, SUDO, PASSWD, GROUP, RUN, INDEX, COPY, MEASURE, NOVOLUME, START];
 
 /// Owner of the runner's home.
 const RUNNER: Owner = Owner { uid: 1001, gid: 1001 };
@@ -176,9 +175,12 @@ fn older_runner(inputs: &Inputs<'_>) -> anyhow::Result<Vec<Layer>> {
     let path = &format!("{ASSETS}/externalstmp");
     let externals = Externals { path, owner: ROOT, packages, work };
     let externals = externals.whole(Layer::default(), externals::OLDER)?;
-    let program = Layer::default()
-        .file("/usr/bin/start.sh", START, 0o755, ROOT)
-        .file(&format!("{ASSETS}/measure.js"), MEASURE, 0o644, ROOT);
+    let program = Layer::default().file("/usr/bin/start.sh", START, 0o755, ROOT).file(
+        &format!("{ASSETS}/measure.js"),
+        MEASURE,
+        0o644,
+        ROOT,
+    );
     Ok(vec![tools(inputs.cache)?, libraries()?, sudo(work)?, externals, program])
 }
 
