@@ -34,6 +34,41 @@ pub fn webhooks_at(control_plane: &ControlPlane, url: &str, authority: &str) -> 
     configuration
 }
 
+/// The configuration's object, by name; and the one stage that is shipped, with what is special in it.
+const CONFIG: &str = "headstart-config";
+const STAGE: &str = "headstart-stage-node16-2-304-0";
+const STAGED_PROFILE: &str = "node16";
+const STAGED_REVISION: &str = "2.304.0";
+const STAGED_IMAGE: &str = "ghcr.io/actions/actions-runner:2.304.0";
+
+/// Every object of `deploy/` with another configuration, and beside the shipped stage one for each further runner image
+/// in it: as an administrator would copy it.
+pub fn configured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
+    let mut found = objects(control_plane);
+    named(&mut found, CONFIG)["data"]["config.yaml"] = config.to_string().into();
+    let shipped = named(&mut found, STAGE).to_string();
+    for profile in config["profiles"].as_array().unwrap() {
+        let (name, revision) = (profile["name"].as_str().unwrap(), &profile["revisions"][0]);
+        let image = revision["source"]["runnerImage"]["image"].as_str();
+        if let Some(image) = image.filter(|image| *image != STAGED_IMAGE) {
+            found.push(stage(&shipped, name, revision["revision"].as_str().unwrap(), image));
+        }
+    }
+    found
+}
+
+fn named<'o>(objects: &'o mut [Value], name: &str) -> &'o mut Value {
+    let found = objects.iter_mut().find(|object| object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("deploy/ has no {name}"))
+}
+
+fn stage(shipped: &str, profile: &str, revision: &str, image: &str) -> Value {
+    let dashes = |revision: &str| revision.replace('.', "-");
+    let text = shipped.replace(STAGED_IMAGE, "IMAGE").replace(STAGED_PROFILE, "PROFILE");
+    let text = text.replace(STAGED_REVISION, revision).replace(&dashes(STAGED_REVISION), &dashes(revision));
+    serde_json::from_str(&text.replace("IMAGE", image).replace("PROFILE", profile)).unwrap()
+}
+
 /// Installs everything, as an administrator would.
 pub fn apply(control_plane: &ControlPlane) -> anyhow::Result<()> {
     let folder = repository().join("deploy").display().to_string();

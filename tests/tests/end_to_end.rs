@@ -3,147 +3,51 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::time::Duration;
-
-use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
 use headstart_tests::bed::command::say;
+use headstart_tests::bed::images::TestImage;
 use headstart_tests::bed::slow_disk::SlowDisk;
-use headstart_tests::bed::{Cluster, TestNamespace, headstart, node_unavailable};
-use headstart_tests::jobs::{self, Storage};
-use headstart_tests::wait::{until, within};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{LogParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use headstart_tests::bed::{Cluster, Shared, Turn, headstart};
+use headstart_tests::jobs::{self, Storage, runners};
+use headstart_tests::pods::{Copied, Pods, name, version_of};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-/// Longest copy that is waited for: thousands of files over a slow network.
-const COPY: Duration = Duration::from_secs(300);
+static SHARED: Shared = Shared::new();
 
-/// The cluster of all tests of this file. It goes with the process.
-static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-
-/// Tests take turns: one of them takes the webhook away.
-static TURN: Mutex<()> = Mutex::const_new(());
-
-/// A test's turn on the cluster; `None` where this machine cannot have a node, which is said.
-async fn turn() -> Option<(&'static Cluster, Client, MutexGuard<'static, ()>)> {
-    if let Some(reason) = node_unavailable() {
-        say(&format!("skipped: {reason}"));
-        return None;
-    }
-    let turn = TURN.lock().await;
-    let cluster = CLUSTER.get_or_init(|| async {
-        let cluster = Cluster::start(&headstart::images().unwrap()).await.unwrap();
-        headstart::install(&cluster).await.unwrap();
-        SlowDisk::mount(&cluster, "1ms", "0.3ms").unwrap();
-        cluster
-    });
-    let cluster = cluster.await;
-    let client = cluster.client().await.unwrap();
-    // A test that failed may have left it away.
-    scale_webhook(cluster, &client, 2).await;
-    Some((cluster, client, turn))
+async fn turn() -> Option<Turn<'static>> {
+    SHARED.turn(cluster).await
 }
 
-/// A namespace that asks for the cache, and may have it.
-async fn opted_in<'c>(cluster: &'c Cluster, client: &Client, name: &str) -> TestNamespace<'c> {
-    let label = format!("{NAMESPACE_LABEL}=hostpath");
-    let namespace = TestNamespace::labelled(cluster, name, &[&label]).unwrap();
-    let pod = jobs::workflow("hooks/v0.8.1/prepare-plain.json", namespace.name());
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
-    let pod: Pod = serde_json::from_value(pod).unwrap();
-    let dry_run = PostParams { dry_run: true, field_manager: None };
-    // Several times in a row: the API server calls one replica of the webhook or the other, and each learns by itself.
-    until("the namespace is served", || async {
-        for _ in 0..6 {
-            let tried = pods.create(&dry_run, &pod).await.ok()?;
-            tried.labels().get(VERSION_LABEL)?;
-        }
-        Some(())
-    })
-    .await;
-    namespace
-}
-
-/// Pods of one namespace.
-struct Pods<'c> {
-    cluster: &'c Cluster,
-    api: Api<Pod>,
-    namespace: &'c str,
-}
-
-impl<'c> Pods<'c> {
-    fn of(cluster: &'c Cluster, client: &Client, namespace: &'c str) -> Self {
-        Self { cluster, api: Api::namespaced(client.clone(), namespace), namespace }
-    }
-
-    /// Creates it and gives it as the API server made it.
-    fn create(&self, pod: &Value) -> Value {
-        self.cluster.apply(&pod.to_string()).unwrap();
-        let name = pod["metadata"]["name"].as_str().unwrap();
-        let get = ["get", "pod", name, "--namespace", self.namespace, "--output=json"];
-        serde_json::from_str(&self.cluster.kubectl(&get).unwrap()).unwrap()
-    }
-
-    async fn runs(&self, name: &str) {
-        let running = || async {
-            let status = self.api.get(name).await.ok()?.status?;
-            let statuses = status.container_statuses?;
-            statuses.iter().all(|status| status.ready).then_some(())
-        };
-        until(&format!("{name} runs"), running).await;
-    }
-
-    /// What the hook printed about its copy.
-    async fn copied(&self, name: &str) -> Copied {
-        let line = || async {
-            let log = self.api.logs(name, &LogParams::default()).await.ok()?;
-            let line: Value = log.lines().find_map(|line| serde_json::from_str(line).ok())?;
-            Some(Copied {
-                files: line["files"].as_u64()?,
-                bytes: line["bytes"].as_u64()?,
-                seconds: line["seconds"].as_f64()?,
-            })
-        };
-        within(COPY, line).await.expect("the hook copies")
-    }
-
-    /// What a command in the first container printed; both of its outputs.
-    fn exec(&self, name: &str, command: &str) -> String {
-        let script = format!("({command}) 2>&1; true");
-        let words = ["exec", name, "--namespace", self.namespace, "--", "sh", "-c", &script];
-        self.cluster.kubectl(&words).unwrap()
-    }
-}
-
-/// What lies on the work volume after the copy, and how long it took.
-#[derive(Clone, Copy, Debug)]
-struct Copied {
-    files: u64,
-    bytes: u64,
-    seconds: f64,
+async fn cluster() -> anyhow::Result<Cluster> {
+    let cluster = Cluster::start(&headstart::images()?).await?;
+    headstart::install(&cluster).await?;
+    SlowDisk::mount(&cluster, "1ms", "0.3ms")?;
+    Ok(cluster)
 }
 
 const NODE: &str = "/__e/node16/bin/node -p 'process.version + \" \" + process.execPath'";
 const RAN: &str = "v16.20.2 /__e/node16/bin/node\n";
 
-fn version_of(pod: &Value) -> &Value {
-    &pod["metadata"]["labels"][VERSION_LABEL]
-}
+/// What the workflow pods of the hooks up to 0.3.2 and of those from 0.8.0 look like.
+const LEGACY: &str = "hooks/v0.3.2/prepare-plain.json";
+const CURRENT: &str = "hooks/v0.8.1/prepare-plain.json";
 
 /// The story of a job with the hooks up to 0.7.0: the runner copies externals to the work volume, and the workflow pod
 /// runs Node.js from there.
-async fn legacy_job(pods: &Pods<'_>, storage: Storage) -> (Value, Copied) {
-    jobs::prepare(pods.cluster, pods.namespace, storage);
-    let runner = pods.create(&jobs::runner(pods.namespace, storage));
-    let name = runner["metadata"]["name"].as_str().unwrap();
-    let copied = pods.copied(name).await;
-    let workflow = pods.create(&jobs::workflow("hooks/v0.3.2/prepare-plain.json", pods.namespace));
-    let name = workflow["metadata"]["name"].as_str().unwrap();
-    pods.runs(name).await;
-    assert_eq!(pods.exec(name, NODE), RAN);
+async fn legacy_job(turn: &Turn<'_>, pods: &Pods<'_>, storage: Storage) -> (Value, Copied) {
+    let runner = runners::kubernetes(pods.namespace(), TestImage::Runner, storage);
+    jobs::prepare(turn.cluster, &runner, storage);
+    let runner = pods.create(&runner);
+    let copied = pods.copied(name(&runner)).await;
+    runs_node(pods, LEGACY).await;
     (runner, copied)
+}
+
+/// Makes a workflow pod and runs Node.js in it.
+async fn runs_node(pods: &Pods<'_>, fixture: &str) -> Value {
+    let workflow = pods.create(&jobs::workflow(fixture, pods.namespace()));
+    pods.runs(name(&workflow)).await;
+    assert_eq!(pods.exec(name(&workflow), NODE), RAN);
+    workflow
 }
 
 /// How often the comparison is made: once as a test; as a benchmark more often, and then its figure is judged.
@@ -156,17 +60,15 @@ const FASTER: f64 = 10.0;
 
 #[tokio::test]
 async fn a_legacy_runner_copies_the_lean_tree_to_slow_storage() {
-    let Some((cluster, client, _turn)) = turn().await else { return };
+    let Some(turn) = turn().await else { return };
     let mut rows = Vec::new();
     for round in 0..rounds().unwrap_or(1) {
-        let plain = TestNamespace::create(cluster, &format!("stock-{round}")).unwrap();
-        let pods = Pods::of(cluster, &client, plain.name());
-        let (runner, stock) = legacy_job(&pods, Storage::Slow).await;
+        let namespace = turn.plain(&format!("stock-{round}"));
+        let (runner, stock) = legacy_job(&turn, &turn.pods(&namespace), Storage::Slow).await;
         assert!(version_of(&runner).is_null(), "nobody asked for it");
 
-        let namespace = opted_in(cluster, &client, &format!("lean-{round}")).await;
-        let pods = Pods::of(cluster, &client, namespace.name());
-        let (runner, lean) = legacy_job(&pods, Storage::Slow).await;
+        let namespace = turn.opted_in(&format!("lean-{round}"), "hostpath", &[]).await;
+        let (runner, lean) = legacy_job(&turn, &turn.pods(&namespace), Storage::Slow).await;
         assert!(version_of(&runner).is_string(), "{runner}");
         assert!(stock.files > 5000 && stock.bytes > 200_000_000, "{stock:?}");
         // Node.js and its licence, of the entry and of its twin.
@@ -198,18 +100,58 @@ fn print_table(rows: &[(Copied, Copied)]) -> f64 {
 }
 
 #[tokio::test]
+async fn a_lean_runner_copies_onto_a_whole_copy_of_earlier_runners() {
+    let Some(turn) = turn().await else { return };
+    let namespace = turn.plain("whole");
+    let pods = turn.pods(&namespace);
+    let (runner, claim) = runners::kept(namespace.name(), TestImage::Runner, Storage::Local);
+    jobs::prepare(turn.cluster, &runner, Storage::Local);
+    turn.cluster.apply(&claim.to_string()).unwrap();
+    let (stored, stock) = job_after_job(&pods, &runner).await;
+    assert!(version_of(&stored).is_null() && stock.written > 5000, "{stock:?}");
+    turn.opt_in(namespace.name(), "hostpath").await;
+    let (stored, lean) = job_after_job(&pods, &runner).await;
+    assert!(version_of(&stored).is_string(), "{stored}");
+    assert_eq!((lean.files, lean.written), (stock.files, 4), "the rest is of the first job: {lean:?}");
+    say(&format!("on one kept volume, without Headstart {stock:?}, then with it {lean:?}"));
+    runs_node(&pods, LEGACY).await;
+}
+
+#[tokio::test]
+async fn lean_runners_follow_one_another_on_a_kept_volume() {
+    let Some(turn) = turn().await else { return };
+    let namespace = turn.opted_in("twice", "hostpath", &[]).await;
+    let pods = turn.pods(&namespace);
+    let (runner, claim) = runners::kept(namespace.name(), TestImage::Runner, Storage::Local);
+    jobs::prepare(turn.cluster, &runner, Storage::Local);
+    turn.cluster.apply(&claim.to_string()).unwrap();
+    for _ in 0..2 {
+        let (stored, lean) = job_after_job(&pods, &runner).await;
+        assert!(version_of(&stored).is_string(), "{stored}");
+        assert_eq!((lean.files, lean.written), (4, 4), "{lean:?}");
+    }
+    runs_node(&pods, LEGACY).await;
+}
+
+/// A runner that comes, makes its copy and goes; its volume stays.
+async fn job_after_job(pods: &Pods<'_>, runner: &Value) -> (Value, Copied) {
+    let stored = pods.create(runner);
+    let copied = pods.copied(name(runner)).await;
+    pods.delete(name(runner));
+    (stored, copied)
+}
+
+#[tokio::test]
 async fn a_workflow_pod_of_current_hooks_gets_the_tree_instead_of_a_copy() {
-    let Some((cluster, client, _turn)) = turn().await else { return };
-    let namespace = opted_in(cluster, &client, "current").await;
-    let pods = Pods::of(cluster, &client, namespace.name());
-    let pod = pods.create(&jobs::workflow("hooks/v0.8.1/prepare-plain.json", namespace.name()));
+    let Some(turn) = turn().await else { return };
+    let namespace = turn.opted_in("current", "hostpath", &[]).await;
+    let pods = turn.pods(&namespace);
+    let pod = runs_node(&pods, CURRENT).await;
     assert!(version_of(&pod).is_string(), "{pod}");
-    let name = pod["metadata"]["name"].as_str().unwrap();
-    pods.runs(name).await;
+    let name = name(&pod);
     let status = pods.api.get(name).await.unwrap().status.unwrap();
     let fs_init = status.init_container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
     assert_eq!(fs_init.exit_code, 0);
-    assert_eq!(pods.exec(name, NODE), RAN);
     let refused = pods.exec(name, "touch /__e/x; rm -f /__e/node16/bin/node; mkdir /__e/node16/y");
     assert_eq!(refused.matches("Read-only file system").count(), 3, "{refused}");
     assert_eq!(pods.exec(name, "stat -c '%u %F' /__w/repo/repo; touch /__w/repo/repo/x"), "1001 directory\n");
@@ -217,38 +159,20 @@ async fn a_workflow_pod_of_current_hooks_gets_the_tree_instead_of_a_copy() {
 
 #[tokio::test]
 async fn without_the_webhook_pods_are_created_unchanged_and_work() {
-    let Some((cluster, client, _turn)) = turn().await else { return };
-    let namespace = opted_in(cluster, &client, "alone").await;
-    scale_webhook(cluster, &client, 0).await;
-    let pods = Pods::of(cluster, &client, namespace.name());
-    let (runner, copied) = legacy_job(&pods, Storage::Local).await;
+    let Some(turn) = turn().await else { return };
+    let namespace = turn.opted_in("alone", "hostpath", &[]).await;
+    turn.scale(headstart::WEBHOOK, 0).await;
+    let pods = turn.pods(&namespace);
+    let (runner, copied) = legacy_job(&turn, &pods, Storage::Local).await;
     assert!(version_of(&runner).is_null(), "{runner}");
     assert!(copied.files > 5000, "{copied:?}");
-    let name = runner["metadata"]["name"].as_str().unwrap().to_owned() + "-workflow";
-    cluster.kubectl(&["delete", "pod", &name, "--namespace", namespace.name(), "--now"]).unwrap();
+    // Of the same name as the next one.
+    pods.delete(&format!("{}-workflow", name(&runner)));
 
-    let posted = jobs::workflow("hooks/v0.8.1/prepare-plain.json", namespace.name());
-    let pod = pods.create(&posted);
+    let pod = runs_node(&pods, CURRENT).await;
     assert!(version_of(&pod).is_null(), "{pod}");
     let volumes = pod["spec"]["volumes"].as_array().unwrap();
     assert!(volumes.contains(&json!({ "name": "externals", "emptyDir": {} })), "{volumes:?}");
+    let posted = jobs::workflow(CURRENT, namespace.name());
     assert_eq!(pod["spec"]["initContainers"][0]["command"], posted["spec"]["initContainers"][0]["command"]);
-    pods.runs(&name).await;
-    assert_eq!(pods.exec(&name, NODE), RAN);
-    scale_webhook(cluster, &client, 2).await;
-}
-
-/// Scales it and waits until the API server finds it, or finds nobody.
-async fn scale_webhook(cluster: &Cluster, client: &Client, replicas: usize) {
-    let count = format!("--replicas={replicas}");
-    cluster
-        .kubectl(&["scale", "deployment/headstart-webhook", &count, "--namespace", headstart::NAMESPACE])
-        .unwrap();
-    let pods: Api<Pod> = Api::namespaced(client.clone(), headstart::NAMESPACE);
-    let ours = kube::api::ListParams::default().labels("app.kubernetes.io/name=headstart-webhook");
-    until("the webhook is scaled", || async {
-        let there = pods.list(&ours).await.ok()?.items.len() == replicas;
-        (there && (replicas == 0 || headstart::is_available(client, "headstart-webhook").await)).then_some(())
-    })
-    .await;
 }

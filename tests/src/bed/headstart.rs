@@ -7,15 +7,23 @@ use anyhow::{Context as _, Result};
 use headstart_externals::names::STATE_KEY;
 use headstart_externals::state::{Phase, PublishedState};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::ListParams;
 use kube::{Api, Client};
+use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::command::say;
 use super::images::{Profile, TestImage, archive, shipped_image};
 use super::namespace::describe;
 use crate::deploy;
-use crate::wait::within;
+use crate::wait::{until, within};
+
+/// The Deployment of the webhook.
+pub const WEBHOOK: &str = "headstart-webhook";
+
+/// The Deployment of the controller.
+pub const CONTROLLER: &str = "headstart-controller";
 
 /// Headstart's namespace.
 pub const NAMESPACE: &str = "headstart-system";
@@ -33,13 +41,25 @@ pub fn images() -> Result<Vec<PathBuf>> {
 
 /// Applies the manifests and waits until a version is offered and the webhook serves.
 pub async fn install(cluster: &Cluster) -> Result<()> {
-    let begun = Instant::now();
     deploy::apply(cluster)?;
+    is_ready(cluster, 1).await
+}
+
+/// The same with this configuration in place of the shipped one, as by an overlay: with one version per profile, and a
+/// stage of its own for each runner image in it.
+pub async fn install_with(cluster: &Cluster, config: &Value) -> Result<()> {
+    let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": deploy::configured(cluster, config) });
+    cluster.apply(&list.to_string())?;
+    is_ready(cluster, config["profiles"].as_array().map_or(0, Vec::len)).await
+}
+
+async fn is_ready(cluster: &Cluster, versions: usize) -> Result<()> {
+    let begun = Instant::now();
     let client = cluster.client().await?;
     let ready = within(PATIENCE, || async {
-        let ready = is_available(&client, "headstart-webhook").await
-            && is_available(&client, "headstart-controller").await
-            && is_offered(&client).await;
+        let ready = is_available(&client, WEBHOOK).await
+            && is_available(&client, CONTROLLER).await
+            && offered(&client).await >= versions;
         ready.then_some(())
     });
     if ready.await.is_none() {
@@ -48,6 +68,23 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
     }
     say(&format!("Headstart is ready after {:.1} s", begun.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// Changes how many replicas a Deployment has.
+pub fn scale(cluster: &Cluster, deployment: &str, replicas: usize) -> Result<()> {
+    let (deployment, count) = (format!("deployment/{deployment}"), format!("--replicas={replicas}"));
+    cluster.kubectl(&["scale", &deployment, &count, "--namespace", NAMESPACE]).map(drop)
+}
+
+/// Waits until all replicas of a Deployment serve and others are gone.
+pub async fn is_scaled(client: &Client, deployment: &str, replicas: usize) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let its = ListParams::default().labels(&format!("app.kubernetes.io/name={deployment}"));
+    until(&format!("{deployment} has {replicas} replicas"), || async {
+        let there = pods.list(&its).await.ok()?.items.len() == replicas;
+        (there && (replicas == 0 || is_available(client, deployment).await)).then_some(())
+    })
+    .await;
 }
 
 /// Whether all replicas of a Deployment serve.
@@ -61,9 +98,9 @@ pub async fn is_available(client: &Client, name: &str) -> bool {
         && status.observed_generation == found.metadata.generation
 }
 
-async fn is_offered(client: &Client) -> bool {
-    let state = published(client).await.ok();
-    state.is_some_and(|state| state.versions.iter().any(|version| version.phase == Phase::Offered))
+async fn offered(client: &Client) -> usize {
+    let versions = published(client).await.map(|state| state.versions).unwrap_or_default();
+    versions.iter().filter(|version| version.phase == Phase::Offered).count()
 }
 
 /// The published state.

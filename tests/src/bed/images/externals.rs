@@ -1,4 +1,4 @@
-//! The folder of Node.js runtimes that runner 2.304 brings, from the npm packages of the same releases.
+//! The folders of Node.js runtimes that runners bring, from the npm packages of the same releases.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::npm::Packages;
 use crate::bed::image::{Layer, Owner, ROOT, architecture};
 
 /// One Node.js release with the tools in it.
-struct Release {
+pub(super) struct Release {
     entry: &'static str,
     node: &'static str,
     /// Package and program files below `lib/node_modules`, by the name of their link in `bin`.
@@ -25,48 +25,76 @@ struct Tool {
 const NPM: &[(&str, &str)] = &[("npm", "npm/bin/npm-cli.js"), ("npx", "npm/bin/npx-cli.js")];
 const COREPACK: &[(&str, &str)] = &[("corepack", "corepack/dist/corepack.js")];
 
-const RELEASES: [Release; 2] = [
-    Release { entry: "node12", node: "12.22.12", tools: &[Tool { package: "npm@6.14.16", links: NPM }] },
-    Release {
-        entry: "node16",
-        node: "16.20.2",
-        tools: &[
-            Tool { package: "npm@8.19.4", links: NPM },
-            Tool { package: "corepack@0.17.0", links: COREPACK },
-        ],
-    },
-];
+const NODE12: Release =
+    Release { entry: "node12", node: "12.22.12", tools: &[Tool { package: "npm@6.14.16", links: NPM }] };
 
-/// Adds all entries to a layer. Their number of files is that of the runner's own releases: about 6,700.
-pub(super) fn add(
-    mut layer: Layer,
-    path: &str,
-    owner: Owner,
-    packages: &Packages,
-    work: &Path,
-) -> anyhow::Result<Layer> {
-    for release in &RELEASES {
-        // Node 12 for arm64 is not in the registry; the built-in profile leaves it out anyway.
-        if !packages.has(&release.package()) {
-            continue;
+const NODE16: Release = Release {
+    entry: "node16",
+    node: "16.20.2",
+    tools: &[
+        Tool { package: "npm@8.19.4", links: NPM },
+        Tool { package: "corepack@0.17.0", links: COREPACK },
+    ],
+};
+
+const NODE20: Release = Release { entry: "node20", node: "20.20.2", tools: &[] };
+
+/// What runner 2.304 brings: about 6,700 files.
+pub(super) const RUNNER: &[Release] = &[NODE12, NODE16];
+
+/// Enough of the same for an image whose start copies it.
+pub(super) const OLDER: &[Release] = &[NODE16];
+
+/// What runners from 2.308 bring; of these only the programs are needed.
+pub(super) const NEWER: &[Release] = &[NODE16, NODE20];
+
+/// Where entries go, and what they are made from.
+pub(super) struct Externals<'a> {
+    /// The folder in the image.
+    pub(super) path: &'a str,
+    /// Whom everything in it belongs to.
+    pub(super) owner: Owner,
+    /// Where releases come from.
+    pub(super) packages: &'a Packages,
+    /// Where they are unpacked.
+    pub(super) work: &'a Path,
+}
+
+impl Externals<'_> {
+    /// Adds whole entries with their twins, as the runner's own releases have them.
+    pub(super) fn whole(&self, mut layer: Layer, releases: &[Release]) -> anyhow::Result<Layer> {
+        for release in releases {
+            // Node 12 for arm64 is not in the registry; the built-in profile leaves it out anyway.
+            if !self.packages.has(&release.package()) {
+                continue;
+            }
+            let (entry, folder) = (format!("{}/{}", self.path, release.entry), self.work.join(release.entry));
+            release.build(self.packages, &folder)?;
+            layer = layer.tree(&entry, &folder, self.owner)?;
+            if architecture() == "amd64" {
+                // As in the releases: the program and its licence. No musl build of these versions is in a registry,
+                // so it is the same program, which an Alpine container could not run.
+                layer = program(layer, &format!("{entry}_alpine"), &folder, self.owner);
+            }
         }
-        let folder = work.join(release.entry);
-        release.build(packages, &folder)?;
-        layer = layer.tree(&format!("{path}/{}", release.entry), &folder, owner)?;
-        if architecture() == "amd64" {
-            // As in the releases: the program and its licence. No musl build of these versions is in a registry, so
-            // it is the same program, which an Alpine container could not run.
-            layer = program(layer, &format!("{path}/{}_alpine", release.entry), &folder, owner);
-        }
+        Ok(layer)
     }
-    Ok(layer)
+
+    /// Adds the programs alone.
+    pub(super) fn programs(&self, mut layer: Layer, releases: &[Release]) -> anyhow::Result<Layer> {
+        for release in releases {
+            let folder = self.work.join(release.entry);
+            self.packages.unpack(&release.package(), &folder)?;
+            layer = program(layer, &format!("{}/{}", self.path, release.entry), &folder, self.owner);
+        }
+        Ok(layer)
+    }
 }
 
 /// What the built-in profile keeps, at the root: an image that pods can mount.
 pub(super) fn kept(packages: &Packages, work: &Path) -> anyhow::Result<Layer> {
-    let [_, node16] = &RELEASES;
-    let folder = work.join(node16.entry);
-    packages.unpack(&node16.package(), &folder)?;
+    let folder = work.join(NODE16.entry);
+    packages.unpack(&NODE16.package(), &folder)?;
     let entries: &[&str] = if architecture() == "amd64" { &["node16", "node16_alpine"] } else { &["node16"] };
     Ok(entries.iter().fold(Layer::default(), |layer, entry| program(layer, entry, &folder, ROOT)))
 }

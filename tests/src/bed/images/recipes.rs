@@ -4,8 +4,9 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
+use super::externals::{self, Externals};
+use super::host;
 use super::npm::Packages;
-use super::{externals, host};
 use crate::bed::image::{Config, Image, Layer, Owner, ROOT};
 
 const PAUSE: &str = include_str!("../../../bed/images/pause.c");
@@ -15,10 +16,12 @@ const GROUP: &str = include_str!("../../../bed/images/group");
 const RUN: &str = include_str!("../../../bed/images/run.sh");
 const INDEX: &str = include_str!("../../../bed/images/index.js");
 const COPY: &str = include_str!("../../../bed/images/copy.js");
+const MEASURE: &str = include_str!("../../../bed/images/measure.js");
 const NOVOLUME: &str = include_str!("../../../bed/images/novolume.js");
+const START: &str = include_str!("../../../bed/images/start.sh");
 
 /// The files of the repository that go into images.
-pub(super) const FILES: [&str; 8] = [PAUSE, SUDO, PASSWD, GROUP, RUN, INDEX, COPY, NOVOLUME];
+pub(super) const FILES: [&str; 10] = [PAUSE, SUDO, PASSWD, GROUP, RUN, INDEX, COPY, MEASURE, NOVOLUME, START];
 
 /// Owner of the runner's home.
 const RUNNER: Owner = Owner { uid: 1001, gid: 1001 };
@@ -27,6 +30,9 @@ const RUNNER: Owner = Owner { uid: 1001, gid: 1001 };
 const RUNNER_FILES: Owner = Owner { uid: 1001, gid: 123 };
 
 const HOME: &str = "/home/runner";
+
+/// Where images of the older controller keep the runner until their start script fills its folder.
+const ASSETS: &str = "/runnertmp";
 
 /// An image that plays a part in tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,11 +47,23 @@ pub enum TestImage {
     Externals,
     /// The runner, with real externals; its `run.sh` makes the copy of the legacy hooks.
     Runner,
+    /// A later runner, whose hooks read templates; of its externals, the programs.
+    NewerRunner,
+    /// A runner of the older controller, whose start script copies real externals.
+    OlderRunner,
 }
 
 impl TestImage {
     /// All of them, small ones first.
-    pub const ALL: [Self; 5] = [Self::Pause, Self::Busybox, Self::Job, Self::Externals, Self::Runner];
+    pub const ALL: [Self; 7] = [
+        Self::Pause,
+        Self::Busybox,
+        Self::Job,
+        Self::Externals,
+        Self::OlderRunner,
+        Self::NewerRunner,
+        Self::Runner,
+    ];
 
     /// The name that pods use.
     pub fn name(self) -> &'static str {
@@ -55,6 +73,8 @@ impl TestImage {
             Self::Job => "bed.test/job:1",
             Self::Externals => "bed.test/externals:1",
             Self::Runner => "ghcr.io/actions/actions-runner:2.304.0",
+            Self::NewerRunner => "ghcr.io/actions/actions-runner:2.317.0",
+            Self::OlderRunner => "summerwind/actions-runner:v2.304.0-ubuntu-22.04",
         }
     }
 
@@ -66,6 +86,8 @@ impl TestImage {
             Self::Job => "job",
             Self::Externals => "externals",
             Self::Runner => "runner",
+            Self::NewerRunner => "newer-runner",
+            Self::OlderRunner => "older-runner",
         }
     }
 }
@@ -90,7 +112,13 @@ pub(super) fn image(image: TestImage, inputs: &Inputs<'_>) -> anyhow::Result<Ima
         TestImage::Busybox => (vec![tools(inputs.cache)?], Config::default()),
         TestImage::Job => (vec![tools(inputs.cache)?, libraries()?], Config::default()),
         TestImage::Externals => (vec![externals::kept(&inputs.packages, inputs.work)?], Config::default()),
-        TestImage::Runner => (runner(inputs)?, runner_config()),
+        TestImage::Runner => {
+            (runner(inputs, |externals, layer| externals.whole(layer, externals::RUNNER))?, runner_config())
+        }
+        TestImage::NewerRunner => {
+            (runner(inputs, |externals, layer| externals.programs(layer, externals::NEWER))?, runner_config())
+        }
+        TestImage::OlderRunner => (older_runner(inputs)?, older_config()),
     };
     Ok(Image { name, layers, config })
 }
@@ -130,12 +158,30 @@ fn libraries() -> anyhow::Result<Layer> {
     Ok(layer)
 }
 
-fn runner(inputs: &Inputs<'_>) -> anyhow::Result<Vec<Layer>> {
+fn runner(
+    inputs: &Inputs<'_>,
+    add: impl FnOnce(Externals<'_>, Layer) -> anyhow::Result<Layer>,
+) -> anyhow::Result<Vec<Layer>> {
     let Inputs { packages, work, .. } = inputs;
-    let folder = format!("{HOME}/externals");
-    let externals = home().folder(&folder, 0o755, RUNNER_FILES);
-    let externals = externals::add(externals, &folder, RUNNER_FILES, packages, work)?;
-    Ok(vec![tools(inputs.cache)?, libraries()?, externals, program(packages, work)?])
+    let path = &format!("{HOME}/externals");
+    let layer = home().folder(path, 0o755, RUNNER_FILES);
+    let externals = add(Externals { path, owner: RUNNER_FILES, packages, work }, layer)?;
+    Ok(vec![tools(inputs.cache)?, libraries()?, sudo(work)?, externals, program(packages, work)?])
+}
+
+/// Everything belongs to root until the start script copies it.
+fn older_runner(inputs: &Inputs<'_>) -> anyhow::Result<Vec<Layer>> {
+    let Inputs { packages, work, .. } = inputs;
+    let path = &format!("{ASSETS}/externalstmp");
+    let externals = Externals { path, owner: ROOT, packages, work };
+    let externals = externals.whole(Layer::default(), externals::OLDER)?;
+    let program = Layer::default().file("/usr/bin/start.sh", START, 0o755, ROOT).file(
+        &format!("{ASSETS}/measure.js"),
+        MEASURE,
+        0o644,
+        ROOT,
+    );
+    Ok(vec![tools(inputs.cache)?, libraries()?, sudo(work)?, externals, program])
 }
 
 /// The home as Ubuntu's adduser makes it: closed to others.
@@ -143,22 +189,26 @@ fn home() -> Layer {
     Layer::default().folder(HOME, 0o750, RUNNER)
 }
 
+fn sudo(work: &Path) -> anyhow::Result<Layer> {
+    let program = work.join("sudo");
+    host::compile(SUDO, &program)?;
+    Ok(Layer::default().file("/usr/bin/sudo", program.as_path(), 0o4755, ROOT))
+}
+
 /// What plays the runner and its hooks.
 fn program(packages: &Packages, work: &Path) -> anyhow::Result<Layer> {
-    let (sudo, io) = (work.join("sudo"), work.join("io"));
-    host::compile(SUDO, &sudo)?;
+    let io = work.join("io");
     packages.unpack("@actions/io@1.1.2", &io)?;
     let folder = |layer: Layer, name: &str| layer.folder(&format!("{HOME}/{name}"), 0o755, RUNNER_FILES);
     let file = |layer: Layer, name: &str, content: &str, mode| {
         layer.file(&format!("{HOME}/{name}"), content, mode, RUNNER_FILES)
     };
-    let layer = home().file("/usr/bin/sudo", sudo.as_path(), 0o4755, ROOT);
-    let layer = ["k8s", "k8s/node_modules", "k8s/node_modules/@actions", "k8s-novolume"]
-        .into_iter()
-        .fold(layer, folder);
+    let folders = ["k8s", "k8s/node_modules", "k8s/node_modules/@actions", "k8s-novolume"];
+    let layer = folders.into_iter().fold(home(), folder);
     let layer = file(layer, "run.sh", RUN, 0o755);
     let layer = file(layer, "k8s/index.js", INDEX, 0o644);
     let layer = file(layer, "k8s/copy.js", COPY, 0o644);
+    let layer = file(layer, "k8s/measure.js", MEASURE, 0o644);
     let layer = file(layer, "k8s-novolume/index.js", NOVOLUME, 0o644);
     layer.tree(&format!("{HOME}/k8s/node_modules/@actions/io"), &io, RUNNER_FILES)
 }
@@ -169,5 +219,14 @@ fn runner_config() -> Config {
         env: ["RUNNER_MANUALLY_TRAP_SIG=1", "ACTIONS_RUNNER_PRINT_LOG_TO_STDOUT=1"].map(str::to_owned).into(),
         user: "runner".to_owned(),
         working_dir: HOME.to_owned(),
+    }
+}
+
+fn older_config() -> Config {
+    Config {
+        entrypoint: ["/bin/bash", "/usr/bin/start.sh"].map(str::to_owned).into(),
+        env: vec![format!("RUNNER_ASSETS_DIR={ASSETS}")],
+        user: "runner".to_owned(),
+        working_dir: String::new(),
     }
 }
