@@ -23,6 +23,7 @@ test: build ## Run all tests in the depth that CI affords
 test-full: build ## Run all tests in full depth, before a piece of work is called done
 	./target/debug/bed programs
 	PROPTEST_CASES=100000 $(CARGO) test $(WORKSPACE)
+	./scripts/fuzz
 
 check: ## Format, lints, documentation: everything that needs no run
 	$(CARGO) fmt --all --check
@@ -34,7 +35,7 @@ fuzz: ## Fuzz the webhook's input and the configuration's patterns, FUZZ_SECONDS
 	./scripts/fuzz
 
 docs: ## Write the pages of docs/ that follow from the code
-	HEADSTART_WRITE_DOCS=1 $(CARGO) test $(WORKSPACE) --test reasons
+	HEADSTART_BLESS=1 $(CARGO) test $(WORKSPACE) --test reasons
 
 cluster: build ## Start a real one-node Kubernetes with Headstart on this machine (root), and say how to reach it
 	./target/debug/bed up

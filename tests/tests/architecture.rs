@@ -82,6 +82,7 @@ const PURE: &[&str] = &[
     "webhook/src/placement.rs",
     "webhook/src/plan.rs",
     "webhook/src/pod.rs",
+    "webhook/src/prefilter.rs",
     "webhook/src/reason.rs",
     "webhook/src/review.rs",
     "webhook/src/rules/",
