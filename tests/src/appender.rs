@@ -87,7 +87,9 @@ fn like_the_hooks(pod: &Value) -> Vec<Value> {
         return vec![json!({ "name": "dind-externals", "mountPath": "/home/runner/externals" })];
     }
     if volume("externals").is_some() {
-        return vec![json!({ "name": "externals", "mountPath": "/__e" })];
+        let mounts = [("externals", "/__e"), ("github", "/github")].into_iter();
+        let there = mounts.filter(|(name, _)| volume(name).is_some());
+        return there.map(|(name, path)| json!({ "name": name, "mountPath": path })).collect();
     }
     let is_workflow = pod["metadata"]["labels"]["runner-pod"].is_string();
     if is_workflow && volume("work").is_some_and(|work| work["persistentVolumeClaim"].is_object()) {

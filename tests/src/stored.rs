@@ -147,7 +147,9 @@ fn places(stock: &Value) -> Vec<(&str, &str)> {
     for container in containers(stock).filter(|found| found["name"] != "init-dind-externals") {
         let name = text(&container["name"]);
         if mounts(container).any(|mount| mount["mountPath"] == "/runner") {
-            places.push((name, "/runnertmp/externalstmp"));
+            let within =
+                container["env"].to_string().contains(r#"{"name":"DOCKERD_IN_RUNNER","value":"true"}"#);
+            places.push((name, if within { "/runnertmp/externals" } else { "/runnertmp/externalstmp" }));
         } else if container["env"].to_string().contains("/k8s/index.js") {
             places.push((name, "/home/runner/externals"));
         }

@@ -141,9 +141,9 @@ fn expect_lean(before: &Value, version: &Value) -> Value {
 }
 
 /// Runners of the older controller: the tree where their start script copies externals from.
-fn expect_older(before: &Value, version: &Value) -> Value {
+fn expect_older(before: &Value, version: &Value, path: &str) -> Value {
     let mut pod = before.clone();
-    let mount = json!({"name": "headstart-externals", "mountPath": "/runnertmp/externalstmp", "readOnly": true, "recursiveReadOnly": "IfPossible"});
+    let mount = json!({"name": "headstart-externals", "mountPath": path, "readOnly": true, "recursiveReadOnly": "IfPossible"});
     pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
     pod["spec"]["volumes"].as_array_mut().unwrap().push(host_path("headstart-externals", version));
     pod
@@ -225,6 +225,7 @@ fn runner_pods_become_what_their_shape_says() {
         ("dind-chart-0.6.0", "mounted"),
         ("dind-experimental-chart", "mounted"),
         ("dind-hand-written", "mounted"),
+        ("dind-rootless", "mounted"),
         ("kubernetes", "lean"),
         ("kubernetes-controller-master", "lean"),
         ("kubernetes-novolume", "hooks-current"),
@@ -249,18 +250,20 @@ fn runner_pods_become_what_their_shape_says() {
 #[test]
 fn runners_of_the_older_controller_copy_a_few_files_unless_docker_shares_them() {
     let explained = explain(&["older"], &[]);
-    for (file, reason) in [
-        ("docker-in-runner", "lean"),
-        ("docker-sidecar", "docker-shares-runner"),
-        ("kubernetes", "lean"),
-        ("no-docker", "lean"),
+    let moved = "/runnertmp/externalstmp";
+    for (file, reason, path) in [
+        // These images keep externals where they are.
+        ("docker-in-runner", "lean", "/runnertmp/externals"),
+        ("docker-sidecar", "docker-shares-runner", moved),
+        ("kubernetes", "lean", moved),
+        ("no-docker", "lean", moved),
     ] {
         let file = format!("older/{file}.json");
         let (line, before) = (&explained[&file], fixtures::read(&file));
         assert_eq!((&line["rule"], &line["reason"]), (&json!("runner-older"), &json!(reason)), "{file}");
         if reason == "lean" {
             let pod = without_common_edits(line["pod"].clone(), &before, &line["version"]);
-            assert_eq!(pod, expect_older(&before, &line["version"]), "{file}");
+            assert_eq!(pod, expect_older(&before, &line["version"], path), "{file}");
         } else {
             assert_eq!((&line["decision"], &line["pod"]), (&json!("unchanged"), &before), "{file}");
         }

@@ -71,9 +71,9 @@ fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
     }
     let shape = shape_of(pod)?;
     let state = context.state.map_err(|reason| Refusal::new(shape, reason))?;
-    let mut plan = match volume::carried(pod, state) {
+    let mut plan = match volume::carried(pod, shape, state) {
         Some(carried) => complete::plan(pod, shape, carried),
-        None => rewrite(pod, shape, offer(state, context, shape)?)?,
+        None => rewrite(pod, shape, offer(pod, state, context, shape)?)?,
     };
     // A pod that was completed keeps what its own rewriting said; one made from our hook template has nothing yet.
     if plan.reason != Reason::Completed || pod.annotation(DECISION_ANNOTATION).is_none() {
@@ -85,9 +85,21 @@ fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
-fn offer<'a>(state: &'a PublishedState, context: Context<'a>, shape: Rule) -> Result<Offer<'a>, Refusal> {
+fn offer<'a>(
+    pod: Pod<'_>,
+    state: &'a PublishedState,
+    context: Context<'a>,
+    shape: Rule,
+) -> Result<Offer<'a>, Refusal> {
+    let refuse = |reason| Refusal::new(shape, reason);
     let allowed = context.kinds.iter().copied().find(|kind| state.allows(context.namespace, *kind));
-    let kind = allowed.ok_or(Refusal::new(shape, Reason::KindRefused))?;
+    let kind = allowed.ok_or(refuse(Reason::KindRefused))?;
+    if kind == MountKind::HostPath && pod.has_user_namespace() {
+        return Err(refuse(Reason::UserNamespace));
+    }
+    if placement::excludes(pod, &state.node_selector) {
+        return Err(refuse(Reason::NodesExcluded));
+    }
     Ok(Offer { state, kind, assumed: context.assumed })
 }
 

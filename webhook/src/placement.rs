@@ -16,15 +16,16 @@ const REQUIRED: [&str; 4] =
 
 /// The edits that add the expressions; none if the pod is pinned to a node, where nothing is chosen any more.
 pub(crate) fn restrict(pod: Pod<'_>, selector: &BTreeMap<String, String>) -> Vec<Edit> {
-    if pod.spec()["nodeName"].as_str().is_some_and(|name| !name.is_empty()) {
+    if is_pinned(pod) {
         return Vec::new();
     }
     let expressions = expressions(selector);
-    let terms = REQUIRED.iter().fold(pod.0, |value, key| &value[key])["nodeSelectorTerms"].as_array();
-    let Some(terms) = terms.filter(|terms| !terms.is_empty()) else {
+    let required = REQUIRED.iter().fold(pod.0, |value, key| &value[key]);
+    if required.is_null() {
         let terms = json!([{ "matchExpressions": expressions }]);
         return vec![Edit::Set(at(&["nodeSelectorTerms"]), terms)];
-    };
+    }
+    let terms = terms(required);
     let narrowed =
         terms.iter().enumerate().filter(|(_, term)| selects_something(term) && !names_a_node(term));
     narrowed
@@ -35,6 +36,40 @@ pub(crate) fn restrict(pod: Pod<'_>, selector: &BTreeMap<String, String>) -> Vec
             missing.map(move |expression| Edit::Append(place.clone(), expression.clone())).collect::<Vec<_>>()
         })
         .collect()
+}
+
+fn is_pinned(pod: Pod<'_>) -> bool {
+    pod.spec()["nodeName"].as_str().is_some_and(|name| !name.is_empty())
+}
+
+/// Whether the pod may only run where no agent does: narrowed to the agent's nodes it would wait for ever.
+pub(crate) fn excludes(pod: Pod<'_>, selector: &BTreeMap<String, String>) -> bool {
+    let required = REQUIRED.iter().fold(pod.0, |value, key| &value[key]);
+    let own = &pod.spec()["nodeSelector"];
+    if is_pinned(pod) {
+        return false;
+    }
+    selector.iter().any(|(key, value)| own[key].as_str().is_some_and(|own| own != value))
+        || (!terms(required).is_empty() && terms(required).iter().all(|term| contradicts(term, selector)))
+}
+
+/// Whether a term of a pod's own selects no node that has the labels of `selector`.
+fn contradicts(term: &Value, selector: &BTreeMap<String, String>) -> bool {
+    let list = term["matchExpressions"].as_array().into_iter().flatten();
+    list.into_iter().any(|expression| {
+        let Some(value) = expression["key"].as_str().and_then(|key| selector.get(key)) else { return false };
+        let named = expression["values"].as_array().is_some_and(|values| values.iter().any(|v| v == value));
+        match expression["operator"].as_str() {
+            Some("In") => !named,
+            Some("NotIn") => named,
+            Some("DoesNotExist") => true,
+            _ => false,
+        }
+    })
+}
+
+fn terms(required: &Value) -> &[Value] {
+    required["nodeSelectorTerms"].as_array().map_or(&[], Vec::as_slice)
 }
 
 fn at(rest: &[&str]) -> Place {
@@ -59,7 +94,10 @@ fn selects_something(term: &Value) -> bool {
 fn names_a_node(term: &Value) -> bool {
     let names = |list: &str, key: &str| {
         let list = term[list].as_array().into_iter().flatten();
-        list.into_iter().any(|expression| expression["key"] == key && expression["operator"] == "In")
+        list.into_iter().any(|expression| {
+            let one = expression["values"].as_array().is_some_and(|values| values.len() == 1);
+            expression["key"] == key && expression["operator"] == "In" && one
+        })
     };
     names("matchFields", "metadata.name") || names("matchExpressions", "kubernetes.io/hostname")
 }
@@ -108,6 +146,20 @@ mod tests {
         let name = json!({"key": "metadata.name", "operator": "In", "values": ["worker-1"]});
         let own = json!([{"matchExpressions": [host]}, {"matchFields": [name]}]);
         let spec = json!({"affinity": {"nodeAffinity": {REQUIRED[3]: {"nodeSelectorTerms": own}}}});
+        assert_eq!(restricted(spec.clone())["spec"], spec);
+    }
+
+    #[test]
+    fn a_choice_among_named_nodes_is_still_a_choice() {
+        let hosts = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": ["a", "b"]});
+        let own = json!([{"matchExpressions": [hosts]}]);
+        let spec = json!({"affinity": {"nodeAffinity": {REQUIRED[3]: {"nodeSelectorTerms": own}}}});
+        assert_eq!(terms(&restricted(spec))[0]["matchExpressions"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn terms_that_the_api_server_will_refuse_are_not_mended() {
+        let spec = json!({"affinity": {"nodeAffinity": {REQUIRED[3]: {"nodeSelectorTerms": []}}}});
         assert_eq!(restricted(spec.clone())["spec"], spec);
     }
 

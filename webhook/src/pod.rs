@@ -76,6 +76,11 @@ impl<'a> Pod<'a> {
         spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows"
     }
 
+    /// Whether the pod asks for a user namespace of its own.
+    pub(crate) fn has_user_namespace(self) -> bool {
+        self.spec()["hostUsers"] == false
+    }
+
     /// Whether every part that the rules look at has the type that Kubernetes gives it.
     pub(crate) fn is_well_formed(self) -> bool {
         let maps = [&self.0["metadata"], &self.0["metadata"]["labels"], &self.0["metadata"]["annotations"]];
@@ -121,21 +126,29 @@ impl<'a> Container<'a> {
 
     /// Where the container has something of a volume: its mounts, and its block devices.
     pub(crate) fn paths(self) -> impl Iterator<Item = String> {
-        let devices =
-            items(&self.value["volumeDevices"]).filter_map(|(_, device)| device["devicePath"].as_str());
-        self.mounts().map(Mount::path).chain(devices.map(plain_path))
+        self.mounts().map(Mount::path).chain(self.devices())
     }
 
-    /// Whether something of the container's own lies at, above or below the mount, so that the two would collide.
+    fn devices(self) -> impl Iterator<Item = String> {
+        let devices = items(&self.value["volumeDevices"]).map(|(_, device)| &device["devicePath"]);
+        devices.filter_map(Value::as_str).map(plain_path)
+    }
+
+    /// Whether something of the container's own lies at or below the mount: below a read-only tree nobody could make the
+    /// place for it. What lies above is there already.
     pub(crate) fn collides_with(self, mount: Mount<'_>) -> bool {
         let others = self.mounts().filter(|other| other.index != mount.index).map(Mount::path);
-        let devices = self.paths().skip(self.mounts().count());
-        others.chain(devices).any(|path| overlap(&path, &mount.path()))
+        others.chain(self.devices()).any(|path| is_within(&path, &mount.path()))
     }
 
     /// The entry of an environment variable; the last one counts, as in the kubelet.
     pub(crate) fn env(self, name: &str) -> Option<&'a Value> {
-        items(&self.value["env"]).map(|(_, entry)| entry).filter(|entry| entry["name"] == name).last()
+        self.env_entries().map(|(_, entry)| entry).filter(|entry| entry["name"] == name).last()
+    }
+
+    /// All entries with their places.
+    pub(crate) fn env_entries(self) -> impl Iterator<Item = (usize, &'a Value)> {
+        items(&self.value["env"])
     }
 
     /// Whether variables come from elsewhere, where nobody can see their names.
@@ -174,8 +187,12 @@ impl<'a> Mount<'a> {
 
 /// Whether one of two container paths is the other or lies below it.
 pub(crate) fn overlap(a: &str, b: &str) -> bool {
-    let below = |path: &str, base: &str| path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'));
-    a == b || below(a, b) || below(b, a) || a == "/" || b == "/"
+    is_within(a, b) || is_within(b, a)
+}
+
+/// Whether a container path is another one or lies below it.
+fn is_within(path: &str, base: &str) -> bool {
+    path == base || base == "/" || path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// A container path as the runtime will understand it: absolute, without empty, `.` and `..` parts.

@@ -103,9 +103,13 @@ codes! {
     VersionNotOffered, "version-not-offered", Withheld, "the pod's version label names no version that is offered or retiring", "do not set this label by hand; keep a revision until it is retired";
     HooksUnknown, "hooks-unknown", Withheld, "the profile does not list the runner's hook path", "add the path under `hooks.legacy` of the profile if that hook copies externals";
     NodeChosen, "node-chosen", Withheld, "a variable of the runner chooses a Node.js that the profile may omit", "remove the variable, or keep all entries in the profile";
-    OwnersChanged, "owners-changed", Withheld, "the runner's command changes owners or modes, which fails on a read-only tree", "leave externals out of the chown or chmod";
+    OwnersChanged, "owners-changed", Withheld, "a command of the runner changes owners, modes or externals, which fails on a read-only tree", "leave externals out of the runner's command and postStart hook";
+    NodesExcluded, "nodes-excluded", Withheld, "the pod may only run on nodes without an agent", "let `nodeSelector` in the configuration, and the agent's DaemonSet, select those nodes too";
+    UserNamespace, "user-namespace", Withheld, "in a user namespace the node may forbid to execute from a hostPath", "use the volume kind image, or run the pod with `hostUsers: true`";
     StartUnknown, "start-unknown", Withheld, "the runner does not start by the older controller's own script and folders", "use the image's entrypoint, /runnertmp and /runner";
-    DockerSharesRunner, "docker-shares-runner", Withheld, "a docker side container shares the runner's folder", "run dockerd within the runner, or use container mode kubernetes";
+    DockerSharesRunner, "docker-shares-runner", Withheld, "another container, such as a Docker daemon, shares the runner's folder", "run dockerd within the runner, or use container mode kubernetes";
+    HomeUnknown, "home-unknown", Withheld, "the runner's folder is not an emptyDir mounted at /runner", "let the controller make that volume";
+    VolumeUnknown, "volume-unknown", Withheld, "the volume of externals is not an emptyDir, or nothing mounts it", "use the volume of the chart";
     NoRunnerContainer, "no-runner-container", Withheld, "there is no container named runner", "name the container runner";
     WorkMountUnclear, "work-mount-unclear", Withheld, "the runner needs exactly one mount whose path ends in /_work", "mount the work volume once, at a path that ends in /_work";
     PathTaken, "path-taken", Withheld, "a volume of the pod's own lies at, above or below the externals path", "move that mount";
@@ -114,7 +118,7 @@ codes! {
     InitUnknown, "init-unknown", Withheld, "the init container that fills externals does not run the command of a known chart", "use the command of the chart";
     ScriptUnknown, "script-unknown", Withheld, "the script of fs-init is not one that the hooks write", "see the versions of container hooks that are known";
     ExternalsShared, "externals-shared", Withheld, "a container mounts externals in a way that may write to it", "see your pod or hook template for that mount";
-    ShapeUnknown, "shape-unknown", Withheld, "the pod has no known shape", "see the documentation for the shapes that are known";
+    ShapeUnknown, "shape-unknown", Withheld, "a pod of the container hooks that has no known shape", "see the documentation for the shapes that are known";
     Internal, "internal", Withheld, "the edit could not be made", "please report this with the pod";
 }
 
@@ -125,7 +129,7 @@ codes! {
     ImageTemplate, "image-template", Expected, "the image brings a hook template of its own, or nobody looked", "say `hooks.ownTemplate: none` in the profile if it brings none";
     OwnTemplate, "own-template", Expected, "the pod names a hook template of its own", "";
     EnvFrom, "env-from", Expected, "the runner's environment comes from elsewhere and may name a hook template", "list the variables instead of using `envFrom`";
-    WorkKept, "work-kept", Expected, "the work volume outlives the runner", "use a generic ephemeral volume";
+    WorkKept, "work-kept", Expected, "the work volume outlives the runner, or may hold externals already", "use a generic ephemeral volume without a source of data";
     VolumeKind, "volume-kind", Expected, "the cache is not a hostPath in this namespace", "";
     Scheduler, "scheduler", Expected, "the hook lets the scheduler place its pods", "";
     Place, "place", Expected, "the runner uses one of the paths or names that pairing needs", "";

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::edit::Edit;
 use crate::pod::{Container, Pod};
+use crate::reason::Rule;
 
 /// Name of the volume with the tree, where the pod has none of its own to take over.
 pub(crate) const VOLUME: &str = "headstart-externals";
@@ -106,18 +107,27 @@ pub(crate) struct Carried {
     pub(crate) volume: &'static str,
     /// All volumes of ours, whose mounts are read-only.
     pub(crate) volumes: Vec<&'static str>,
+    /// Whether a farm is among them, so that the pod is a paired runner.
+    pub(crate) is_paired: bool,
     pub(crate) version: String,
     pub(crate) read_only: Vec<Field>,
 }
 
 /// The volume of ours that the pod carries, if it does; told by the volume alone, whatever became of the labels.
-pub(crate) fn carried(pod: Pod<'_>, state: &PublishedState) -> Option<Carried> {
-    [VOLUME, HOOK_EXTERNALS, DIND_EXTERNALS].into_iter().find_map(|name| {
+pub(crate) fn carried(pod: Pod<'_>, shape: Rule, state: &PublishedState) -> Option<Carried> {
+    let taken_over = match shape {
+        Rule::WorkflowCurrent => Some(HOOK_EXTERNALS),
+        Rule::RunnerDind => Some(DIND_EXTERNALS),
+        _ => None,
+    };
+    std::iter::once(VOLUME).chain(taken_over).find_map(|name| {
         let (version, kind) = version_of(pod.volume(name)?.1, state, VersionDir::tree)?;
-        let farm = |(_, volume)| version_of(volume, state, VersionDir::farm).is_some();
-        let farm = pod.volume(FARM).is_some_and(farm).then_some(FARM);
-        let volumes = std::iter::once(name).chain(farm).collect();
-        Some(Carried { volume: name, volumes, version, read_only: mount::read_only(kind) })
+        let farm_shows = |folder: fn(&VersionDir) -> PathBuf| {
+            pod.volume(FARM).is_some_and(|(_, volume)| version_of(volume, state, folder).is_some())
+        };
+        let is_paired = farm_shows(VersionDir::farm);
+        let volumes = if is_paired || farm_shows(VersionDir::tree) { vec![name, FARM] } else { vec![name] };
+        Some(Carried { volume: name, volumes, is_paired, version, read_only: mount::read_only(kind) })
     })
 }
 

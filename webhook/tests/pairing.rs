@@ -133,7 +133,23 @@ fn what_else_makes_pairing_uncertain_makes_a_runner_lean() {
     let foreign = |pod: &mut Value| {
         pod["metadata"]["annotations"]["headstart.dev/hook-template"] = json!("{}");
     };
-    let cases: [(&str, Change); 5] = [
+    let claim = |key: &'static str, value: Value| {
+        move |pod: &mut Value| {
+            pod["spec"]["volumes"][0]["ephemeral"]["volumeClaimTemplate"]["spec"][key] = value.clone();
+        }
+    };
+    let filled = |pod: &mut Value| {
+        let mounts = json!([{ "name": "work", "mountPath": "/work" }]);
+        pod["spec"]["initContainers"] =
+            json!([{ "name": "warm", "image": "warm:1", "volumeMounts": mounts }]);
+    };
+    let snapshot = json!({ "kind": "VolumeSnapshot", "name": "warm", "apiGroup": "snapshot.storage.k8s.io" });
+    let cases: [(&str, Change); 10] = [
+        ("work-kept", Box::new(claim("dataSource", snapshot.clone()))),
+        ("work-kept", Box::new(claim("dataSourceRef", snapshot))),
+        ("work-kept", Box::new(claim("volumeName", json!("one")))),
+        ("work-kept", Box::new(filled)),
+        ("place", Box::new(mount("/opt/headstart/hook"))),
         ("work-kept", Box::new(env("ACTIONS_RUNNER_CLAIM_NAME"))),
         ("scheduler", Box::new(env("ACTIONS_RUNNER_USE_KUBE_SCHEDULER"))),
         ("own-template", Box::new(foreign)),
@@ -209,6 +225,40 @@ fn a_paired_runner_carries_all_that_its_workflow_pods_need() {
     assert_eq!(pod, done);
 }
 
+/// Another webhook adds something after us, and ours is called again.
+#[test]
+fn a_paired_runner_is_made_lean_if_what_comes_later_stands_against_pairing() {
+    let named = |name: &str, value: &str| json!({ "name": name, "value": value });
+    for (entry, first, why) in [
+        (named(TEMPLATE_PATH, "/own/template.yaml"), false, "own-template"),
+        (named(TEMPLATE_PATH, "/own/template.yaml"), true, "own-template"),
+        (named("ACTIONS_RUNNER_CLAIM_NAME", "kept"), false, "work-kept"),
+        (named("ACTIONS_RUNNER_USE_KUBE_SCHEDULER", "true"), false, "scheduler"),
+    ] {
+        let state = pairing();
+        let mut pod = runner();
+        decided(&mut pod, &state, MountKind::HostPath);
+        let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+        env.insert(if first { 0 } else { env.len() }, entry.clone());
+
+        let decision = decided(&mut pod, &state, MountKind::HostPath);
+        let found = (decision.reason.code(), decision.unpaired.map(|why| why.code()));
+        assert_eq!(found, ("lean", Some(why)));
+        assert_eq!(pod["metadata"]["annotations"]["headstart.dev/decision"], "runner-legacy/lean");
+        let volumes = pod["spec"]["volumes"].as_array().unwrap();
+        let farm = volumes.iter().find(|volume| volume["name"] == "headstart-farm").unwrap();
+        assert!(farm["hostPath"]["path"].as_str().unwrap().ends_with("/tree"), "{farm}");
+        let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        let templates: Vec<&Value> = env.iter().filter(|entry| entry["name"] == TEMPLATE_PATH).collect();
+        assert!(templates.iter().all(|entry| entry["value"] == "/own/template.yaml"), "{templates:?}");
+        assert!(env.contains(&entry));
+
+        let done = pod.clone();
+        assert_eq!(decided(&mut pod, &state, MountKind::HostPath).reason.code(), "already-done");
+        assert_eq!(pod, done);
+    }
+}
+
 /// The pod that a hook makes from its own body and the runner's template: volumes, mounts of `$job` and labels are
 /// appended.
 fn merged(mut body: Value, template: &Value) -> Value {
@@ -244,6 +294,7 @@ fn the_workflow_pod_of_a_paired_runner_is_completed_with_its_own_version() {
     let mut workflow = posted.clone();
     let decision = decided(&mut workflow, &state, MountKind::HostPath);
     assert_eq!((decision.reason.code(), decision.version.as_deref()), ("completed", Some(old.as_str())));
+    assert_eq!(workflow["metadata"]["annotations"]["headstart.dev/decision"], "workflow-legacy/completed");
     let mounts = workflow["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
     let at = |path: &str| mounts.iter().find(|mount| mount["mountPath"] == path).unwrap();
     assert_eq!(at("/__e")["name"], "headstart-externals", "the links on the work volume are not needed");

@@ -109,6 +109,32 @@ fn cases_of_runners() -> Vec<(&'static str, Value)> {
             "owners-changed",
             with(RUNNER, "/spec/containers/0/args", json!(["-c", "chown -R 1001 /home/runner"])),
         ),
+        (
+            "owners-changed",
+            with(
+                RUNNER,
+                "/spec/containers/0/command",
+                json!([
+                    "sh",
+                    "-c",
+                    "cp -a /opt/node20/. /home/runner/externals/node20/ && /home/runner/run.sh"
+                ]),
+            ),
+        ),
+        (
+            "owners-changed",
+            with(
+                RUNNER,
+                "/spec/containers/0/lifecycle",
+                json!({"postStart": {"exec": {"command": ["chown", "-R", "runner", "/home/runner"]}}}),
+            ),
+        ),
+        ("user-namespace", with(RUNNER, "/spec/hostUsers", json!(false))),
+        ("lean", with(RUNNER, "/spec/hostUsers", json!(true))),
+        (
+            "hooks-current",
+            with(RUNNER, "/spec/containers/0/env/0/value", json!("/opt/runner/k8s-novolume/index.js")),
+        ),
         ("work-mount-unclear", with(RUNNER, "/spec/containers/0/volumeMounts/0/mountPath", json!("/work"))),
         ("work-mount-unclear", runner_mount("/other/_work")),
         ("path-taken", runner_mount("/home/runner/externals")),
@@ -175,15 +201,15 @@ fn cases_of_dind() -> Vec<(&'static str, Value)> {
         ),
         ("image-unknown", with(DIND, "/spec/initContainers/0/image", json!("example.com/runner:1"))),
         (
-            "shape-unknown",
+            "volume-unknown",
             with_volume(
                 DIND,
                 "dind-externals",
                 json!({"name": "dind-externals", "hostPath": {"path": "/own"}}),
             ),
         ),
-        ("shape-unknown", with_volume(DIND, "dind-externals", json!({"name": "other", "emptyDir": {}}))),
-        ("shape-unknown", unused),
+        ("volume-unknown", with_volume(DIND, "dind-externals", json!({"name": "other", "emptyDir": {}}))),
+        ("volume-unknown", unused),
         ("externals-shared", with(DIND, "/spec/initContainers/1/volumeMounts/-", externals("/tools"))),
         ("externals-shared", with(DIND, FIRST_MOUNTS, externals("/home/runner/externals"))),
         ("externals-shared", with(DIND, "/spec/initContainers/1/volumeMounts/2/subPath", json!("node20"))),
@@ -221,10 +247,10 @@ fn cases_of_older_runners() -> Vec<(&'static str, Value)> {
         ),
         ("image-unknown", with(OLDER, "/spec/containers/0/image", json!("example.com/runner:1"))),
         (
-            "shape-unknown",
+            "home-unknown",
             with_volume(OLDER, "runner", json!({"name": "runner", "hostPath": {"path": "/own"}})),
         ),
-        ("shape-unknown", with_volume(OLDER, "runner", json!({"name": "other", "emptyDir": {}}))),
+        ("home-unknown", with_volume(OLDER, "runner", json!({"name": "other", "emptyDir": {}}))),
         ("no-runner-container", json!({"metadata": {"labels": {"actions-runner": ""}}, "spec": {}})),
     ]
 }
@@ -290,9 +316,21 @@ fn cases_of_current_workflows() -> Vec<(&'static str, Value)> {
                 json!({"name": "own", "volumeMounts": [externals("/__e")]}),
             ),
         ),
+        (
+            "externals-shared",
+            changed(fixture(CURRENT), "/spec/containers/-", side_car(&externals("/__e"), false)),
+        ),
+        ("mounted", changed(fixture(CURRENT), "/spec/containers/-", side_car(&externals("/__e"), true))),
         ("path-taken", with(CURRENT, FIRST_MOUNTS, own("/__e/tools"))),
         ("path-taken", with(CURRENT, "/spec/initContainers/0/volumeMounts/-", own("/mnt/externals/tools"))),
     ]
+}
+
+/// A container of the user's own beside the hooks'.
+fn side_car(mount: &Value, read_only: bool) -> Value {
+    let mut mount = mount.clone();
+    mount["readOnly"] = json!(read_only);
+    json!({"name": "side", "image": "side:1", "volumeMounts": [mount]})
 }
 
 /// Reasons that follow from the state rather than from the pod.
@@ -308,6 +346,15 @@ fn cases_of_state() -> Vec<(&'static str, &'static str)> {
     retiring.versions[0].phase = Phase::Retiring;
     let mut refused = state();
     refused.allowed = Allowed::Namespaces([("n".to_owned(), [MountKind::Image].into())].into());
+    let mut elsewhere = state();
+    elsewhere.node_selector = [("pool".to_owned(), "ci".to_owned())].into();
+    let selects = |value: &str| with(RUNNER, "/spec/nodeSelector", json!({"pool": value}));
+    let requires = |terms: Value| {
+        let required =
+            json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
+        with(RUNNER, "/spec/affinity", json!({"nodeAffinity": required}))
+    };
+    let pool = |operator: &str, value: &str| json!({"matchExpressions": [{"key": "pool", "operator": operator, "values": [value]}]});
     let mut no_image = state();
     no_image.versions[0].volume_image = None;
     vec![
@@ -317,6 +364,29 @@ fn cases_of_state() -> Vec<(&'static str, &'static str)> {
         ("version-not-offered", reason_with(&retired, MountKind::HostPath, labelled())),
         ("kind-refused", reason_with(&refused, MountKind::HostPath, runner())),
         ("lean", reason_with(&refused, MountKind::Image, runner())),
+        ("lean", reason_with(&elsewhere, MountKind::HostPath, selects("ci"))),
+        ("nodes-excluded", reason_with(&elsewhere, MountKind::HostPath, selects("gpu"))),
+        (
+            "nodes-excluded",
+            reason_with(&elsewhere, MountKind::HostPath, requires(json!([pool("In", "gpu")]))),
+        ),
+        (
+            "nodes-excluded",
+            reason_with(&elsewhere, MountKind::HostPath, requires(json!([pool("NotIn", "ci")]))),
+        ),
+        (
+            "nodes-excluded",
+            reason_with(&elsewhere, MountKind::HostPath, requires(json!([pool("DoesNotExist", "x")]))),
+        ),
+        (
+            "lean",
+            reason_with(
+                &elsewhere,
+                MountKind::HostPath,
+                requires(json!([pool("In", "gpu"), pool("In", "ci")])),
+            ),
+        ),
+        ("lean", reason_with(&state(), MountKind::Image, with(RUNNER, "/spec/hostUsers", json!(false)))),
         ("no-volume-image", reason_with(&no_image, MountKind::Image, runner())),
     ]
 }

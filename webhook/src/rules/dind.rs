@@ -26,9 +26,9 @@ pub(crate) fn is_shape(pod: Pod<'_>) -> bool {
 pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     let refuse = |reason| Refusal::new(Rule::RunnerDind, reason);
     let init = init(pod).ok_or(refuse(Reason::InitReplaced))?;
-    let (at, volume) = pod.volume(VOLUME).ok_or(refuse(Reason::ShapeUnknown))?;
+    let (at, volume) = pod.volume(VOLUME).ok_or(refuse(Reason::VolumeUnknown))?;
     if !volume["emptyDir"].is_object() {
-        return Err(refuse(Reason::ShapeUnknown));
+        return Err(refuse(Reason::VolumeUnknown));
     }
     if !copies_externals(init) {
         return Err(refuse(Reason::InitUnknown));
@@ -36,7 +36,7 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     let others = || pod.containers().filter(|container| !is(*container, init));
     let mounts = || others().flat_map(|container| mounts_of(container).map(move |mount| (container, mount)));
     if mounts().next().is_none() {
-        return Err(refuse(Reason::ShapeUnknown));
+        return Err(refuse(Reason::VolumeUnknown));
     }
     if !mounts().all(|(container, mount)| container.name() != "runner" && is_plain(mount)) {
         return Err(refuse(Reason::ExternalsShared));

@@ -92,9 +92,9 @@ fn skeletons() -> Vec<Value> {
         ),
         pod(
             json!({ "runner-pod": "r" }),
-            json!([empty("externals")]),
+            json!([empty("externals"), empty("github")]),
             init("fs-init", "/mnt/externals", "externals", script),
-            json!([container("job", json!([mount("externals", "/__e")]))]),
+            json!([container("job", json!([mount("externals", "/__e"), mount("github", "/github")]))]),
         ),
         pod(json!({ "runner-pod": "r" }), json!([]), json!([]), json!([container("job", json!([]))])),
     ]
@@ -204,6 +204,7 @@ fn affinity() -> impl Strategy<Value = Value> {
         json!({ "podAntiAffinity": {} }),
         terms(json!([])),
         terms(json!([{}])),
+        terms(json!([{ "matchExpressions": [{ "key": "zone", "operator": "NotIn", "values": ["z"] }] }])),
         terms(json!([{ "matchExpressions": [host] }, { "matchExpressions": [zone] }])),
     ])
 }

@@ -57,7 +57,7 @@ fn generated_pods_are_rewritten_in_every_way() {
     let generated = generated();
     for _ in 0..2_000 {
         let mut pod = generated.new_tree(&mut runner).unwrap().current();
-        let decision = Setting { kind: MountKind::HostPath, pairing: true }.decide(&mut pod);
+        let decision = Setting { kind: MountKind::HostPath, pairing: true, selected: false }.decide(&mut pod);
         if !decision.patch.is_empty() {
             seen.insert(format!("{}/{}", decision.rule.unwrap(), decision.reason));
         }

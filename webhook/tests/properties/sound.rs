@@ -3,10 +3,13 @@
 use headstart_externals::config::{Config, OwnTemplate};
 use headstart_externals::state::{MountKind, PublishedState};
 use headstart_webhook::decide::{Context, Decision, decide};
-use headstart_webhook::reason::{Reason, Rule};
-use json_patch::PatchOperation;
+use headstart_webhook::reason::Rule;
 use proptest::prelude::*;
 use serde_json::Value;
+
+const VOLUME: &str = "headstart-externals";
+const FARM: &str = "headstart-farm";
+const TEMPLATE: &str = "headstart-hook-template";
 
 /// How a pod is decided over.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +17,16 @@ pub(crate) struct Setting {
     pub(crate) kind: MountKind,
     /// Whether the profile lets runners be paired.
     pub(crate) pairing: bool,
+    /// Whether the agent runs on some nodes only.
+    pub(crate) selected: bool,
 }
 
 impl Setting {
     /// Every one.
     pub(crate) const ALL: [Self; 3] = [
-        Self { kind: MountKind::HostPath, pairing: false },
-        Self { kind: MountKind::HostPath, pairing: true },
-        Self { kind: MountKind::Image, pairing: true },
+        Self { kind: MountKind::HostPath, pairing: false, selected: true },
+        Self { kind: MountKind::HostPath, pairing: true, selected: false },
+        Self { kind: MountKind::Image, pairing: true, selected: true },
     ];
 
     /// The built-in profile.
@@ -30,6 +35,9 @@ impl Setting {
         if self.pairing {
             state.versions[0].hooks.read_templates = true;
             state.versions[0].hooks.own_template = OwnTemplate::None;
+        }
+        if self.selected {
+            state.node_selector = [("zone".to_owned(), "z".to_owned())].into();
         }
         state
     }
@@ -54,8 +62,9 @@ pub(crate) fn check(before: &Value, setting: Setting) -> Result<Decision, TestCa
     if decision.patch.is_empty() {
         prop_assert_eq!(before, &after);
     }
-    for operation in &decision.patch {
-        prop_assert!(is_documented(operation, &decision), "{}", operation);
+    if let (Some(rule), false) = (decision.rule, decision.patch.is_empty()) {
+        prop_assert_eq!(rest(before, rule), rest(&after, rule));
+        prop_assert!(is_kept(&before["spec"]["affinity"], &after["spec"]["affinity"]));
     }
     let known = faults(before);
     for fault in faults(&after) {
@@ -66,31 +75,73 @@ pub(crate) fn check(before: &Value, setting: Setting) -> Result<Decision, TestCa
     Ok(decision)
 }
 
-/// Whether an operation is one of the documented edits.
-fn is_documented(operation: &PatchOperation, decision: &Decision) -> bool {
-    let path = operation.path().as_str();
-    match decision.rule.unwrap() {
-        Rule::RunnerDind if matches!(operation, PatchOperation::Remove(_)) => {
-            let index = path.strip_prefix("/spec/initContainers/");
-            index.is_some_and(|index| index.bytes().all(|b| b.is_ascii_digit()))
+/// What Headstart must leave alone, given what it decided: all but externals and the way to them in this shape, and its
+/// own marks.
+fn rest(pod: &Value, rule: Rule) -> Value {
+    let mut pod = pod.clone();
+    let ours: &[&str] = match rule {
+        Rule::WorkflowCurrent => &["externals", VOLUME, FARM, TEMPLATE],
+        Rule::RunnerDind => &["dind-externals", VOLUME, FARM, TEMPLATE],
+        _ => &[VOLUME, FARM, TEMPLATE],
+    };
+    let is_ours = |value: &Value| ours.iter().any(|name| value["name"] == *name);
+    forget(&mut pod["metadata"]["labels"], "headstart.dev/version");
+    forget(&mut pod["metadata"]["annotations"], "headstart.dev/decision");
+    forget(&mut pod["metadata"]["annotations"], "headstart.dev/hook-template");
+    let spec = &mut pod["spec"];
+    spec["affinity"] = Value::Null;
+    keep(&mut spec["volumes"], |volume| !is_ours(volume));
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            let copied = |mount: &Value| rule == Rule::WorkflowLegacy && mount["subPath"] == "externals";
+            let shown = |mount: &Value| rule == Rule::WorkflowLegacy && is_ours(mount);
+            keep(&mut container["volumeMounts"], |mount| !copied(mount) && !shown(mount) && !is_ours(mount));
+            if rule == Rule::RunnerLegacy {
+                keep(&mut container["env"], |entry| {
+                    entry["name"] != "ACTIONS_RUNNER_CONTAINER_HOOK_TEMPLATE"
+                });
+            }
+            if rule == Rule::WorkflowCurrent && container["name"] == "fs-init" {
+                forget(container, "command");
+            }
         }
-        Rule::RunnerLegacy if decision.reason == Reason::Paired && path.ends_with("/env/-") => true,
-        _ => !matches!(operation, PatchOperation::Remove(_)) && may_be_edited(path),
+    }
+    if rule == Rule::RunnerDind {
+        keep(&mut spec["initContainers"], |init| init["name"] != "init-dind-externals");
+    }
+    pod
+}
+
+fn forget(map: &mut Value, key: &str) {
+    if let Some(object) = map.as_object_mut() {
+        object.remove(key);
+        if object.is_empty() {
+            *map = Value::Null;
+        }
     }
 }
 
-/// Where edits may happen in every shape.
-fn may_be_edited(path: &str) -> bool {
-    let mount = |path: &str| {
-        path.starts_with("/spec/") && path.contains("ontainers/") && path.contains("/volumeMounts")
-    };
-    let script = |path: &str| path.starts_with("/spec/initContainers/") && path.ends_with("/command/2");
-    ["/metadata/labels", "/metadata/annotations", "/spec/volumes", "/spec/affinity"]
-        .iter()
-        .any(|ok| path.starts_with(ok))
-        || path == "/metadata"
-        || mount(path)
-        || script(path)
+fn keep(list: &mut Value, wanted: impl Fn(&Value) -> bool) {
+    if let Some(items) = list.as_array_mut() {
+        items.retain(wanted);
+        if items.is_empty() {
+            *list = Value::Null;
+        }
+    }
+}
+
+/// Whether all that is in `before` is in `after`, at the same place.
+fn is_kept(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::Null, _) => true,
+        (Value::Object(before), Value::Object(after)) => {
+            before.iter().all(|(key, value)| after.get(key).is_some_and(|other| is_kept(value, other)))
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            before.len() <= after.len() && before.iter().zip(after).all(|(one, other)| is_kept(one, other))
+        }
+        _ => before == after,
+    }
 }
 
 /// What the API server would refuse, of the kinds that an edit of ours could bring about.

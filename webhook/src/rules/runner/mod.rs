@@ -2,7 +2,7 @@
 //! nothing. Paired where that is certain to work, else lean.
 
 pub(crate) mod lean;
-mod paired;
+pub(crate) mod paired;
 
 use headstart_externals::state::PublishedVersion;
 use serde_json::Value;
@@ -15,14 +15,16 @@ use crate::volume::is_name_taken;
 /// The variable that names the container hook.
 const HOOKS: &str = "ACTIONS_RUNNER_CONTAINER_HOOKS";
 
-/// The hook of the current generation in official images; it copies nothing in the runner.
-const CURRENT_HOOK: &str = "/home/runner/k8s-novolume/index.js";
+/// End of the path of the hook of the current generation; it copies nothing in the runner.
+const CURRENT_HOOK: &str = "/k8s-novolume/index.js";
 
-/// Variables by which a runner executes an older Node.js than the one it would take, which the tree may omit.
-const CHOOSE_NODE: [&str; 3] = [
+/// Variables by which a runner executes another Node.js than the one it would take, which the tree may omit.
+const CHOOSE_NODE: [&str; 5] = [
     "ACTIONS_RUNNER_FORCED_INTERNAL_NODE_VERSION",
     "ACTIONS_RUNNER_FORCE_ACTIONS_NODE_VERSION",
     "ACTIONS_ALLOW_USE_UNSECURE_NODE_VERSION",
+    "FORCE_JAVASCRIPT_ACTIONS_TO_NODE20",
+    "FORCE_JAVASCRIPT_ACTIONS_TO_NODE24",
 ];
 
 /// Last part of the work folder's path in every chart and template; the externals folder lies beside it.
@@ -33,7 +35,7 @@ pub(crate) fn shape(pod: Pod<'_>) -> Result<Rule, Refusal> {
     let refuse = |reason| Refusal::new(Rule::Runner, reason);
     let runner = container(pod).ok_or(refuse(Reason::NoRunnerContainer))?;
     let hooks = runner.env(HOOKS).ok_or(refuse(Reason::NoHooks))?;
-    if hooks["value"] == CURRENT_HOOK {
+    if hooks["value"].as_str().is_some_and(|hook| hook.ends_with(CURRENT_HOOK)) {
         return Err(refuse(Reason::HooksCurrent));
     }
     Ok(Rule::RunnerLegacy)
@@ -51,7 +53,7 @@ pub(crate) fn mount(pod: Pod<'_>, offer: Offer<'_>) -> Result<Plan, Refusal> {
     if chooses_omitted_node(runner, tree.version) {
         return Err(refuse(Reason::NodeChosen));
     }
-    if changes_owners(runner) {
+    if touches_externals(runner) {
         return Err(refuse(Reason::OwnersChanged));
     }
     let work = work_mount(runner).ok_or(refuse(Reason::WorkMountUnclear))?;
@@ -92,8 +94,10 @@ pub(crate) fn chooses_omitted_node(runner: Container<'_>, version: &PublishedVer
     !version.omit.is_empty() && CHOOSE_NODE.iter().any(|name| runner.env(name).is_some())
 }
 
-/// Whether the container's command changes owners or modes, which fails on a read-only tree.
-fn changes_owners(runner: Container<'_>) -> bool {
-    let texts = ["command", "args"].into_iter().filter_map(|key| runner.value[key].as_array()).flatten();
-    texts.filter_map(Value::as_str).any(|text| text.contains("chown") || text.contains("chmod"))
+/// Whether what the container runs changes owners, modes or externals, which fails on a read-only tree.
+fn touches_externals(runner: Container<'_>) -> bool {
+    let started = &runner.value["lifecycle"]["postStart"]["exec"]["command"];
+    let lists = [&runner.value["command"], &runner.value["args"], started];
+    let texts = lists.into_iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+    texts.into_iter().any(|text| ["chown", "chmod", "externals"].iter().any(|word| text.contains(word)))
 }

@@ -34,9 +34,6 @@ pub(super) fn obstacle(
     work: &Work<'_>,
 ) -> Option<Unpaired> {
     let hooks = &tree.version.hooks;
-    let ephemeral = pod
-        .volume(work.volume)
-        .is_some_and(|(_, volume)| volume["ephemeral"].is_object() || volume["emptyDir"].is_object());
     let place_is_taken =
         runner.paths().any(|path| overlap(&path, LINK_TARGET) || overlap(&path, TEMPLATE_FOLDER));
     let obstacles = [
@@ -47,7 +44,7 @@ pub(super) fn obstacle(
             Unpaired::OwnTemplate,
         ),
         (runner.has_env_from(), Unpaired::EnvFrom),
-        (!ephemeral || runner.env(CLAIM_NAME).is_some(), Unpaired::WorkKept),
+        (!starts_empty(pod, work) || runner.env(CLAIM_NAME).is_some(), Unpaired::WorkKept),
         (tree.kind() != MountKind::HostPath, Unpaired::VolumeKind),
         (runner.env(KUBE_SCHEDULER).is_some(), Unpaired::Scheduler),
         (place_is_taken, Unpaired::Place),
@@ -55,11 +52,58 @@ pub(super) fn obstacle(
     obstacles.into_iter().find_map(|(stands_against, why)| stands_against.then_some(why))
 }
 
+/// What other webhooks added to a paired runner that stands against pairing.
+pub(crate) fn late_obstacle(pod: Pod<'_>) -> Option<Unpaired> {
+    let runner = super::container(pod)?;
+    let is_foreign = |entry: &Value| entry["name"] == TEMPLATE_PATH && entry["value"] != template_path();
+    let obstacles = [
+        (runner.env_entries().any(|(_, entry)| is_foreign(entry)), Unpaired::OwnTemplate),
+        (runner.has_env_from(), Unpaired::EnvFrom),
+        (runner.env(CLAIM_NAME).is_some(), Unpaired::WorkKept),
+        (runner.env(KUBE_SCHEDULER).is_some(), Unpaired::Scheduler),
+    ];
+    obstacles.into_iter().find_map(|(stands_against, why)| stands_against.then_some(why))
+}
+
+/// The edits that make a paired runner lean, whose tree is in `volume`: the tree takes the farm's place, and our hook
+/// template is not named any more.
+pub(crate) fn make_lean(pod: Pod<'_>, volume: &str) -> Vec<Edit> {
+    let (Some((at, _)), Some((_, tree)), Some(runner)) =
+        (pod.volume(FARM), pod.volume(volume), super::container(pod))
+    else {
+        return Vec::new();
+    };
+    let mut tree = tree.clone();
+    tree["name"] = FARM.into();
+    let is_ours = |entry: &Value| entry["name"] == TEMPLATE_PATH && entry["value"] == template_path();
+    // From the last one on, so that the places of the others stay.
+    let named: Vec<usize> =
+        runner.env_entries().filter(|(_, entry)| is_ours(entry)).map(|(at, _)| at).collect();
+    let removals = named.into_iter().rev().map(|at| Edit::Remove(runner.place(["env", &at.to_string()])));
+    std::iter::once(Edit::Replace(place(["spec", "volumes", &at.to_string()]), tree))
+        .chain(removals)
+        .collect()
+}
+
+fn template_path() -> String {
+    format!("{TEMPLATE_FOLDER}/{TEMPLATE_FILE}")
+}
+
+/// Whether the work volume is made for this runner and nobody fills it: links cannot take the place of folders.
+fn starts_empty(pod: Pod<'_>, work: &Work<'_>) -> bool {
+    let Some((_, volume)) = pod.volume(work.volume) else { return false };
+    let claim = &volume["ephemeral"]["volumeClaimTemplate"]["spec"];
+    let has_content =
+        ["dataSource", "dataSourceRef", "volumeName", "selector"].iter().any(|key| !claim[key].is_null());
+    let is_new = volume["emptyDir"].is_object() || (volume["ephemeral"].is_object() && !has_content);
+    is_new && !pod.list("initContainers").any(|init| init.mounts().any(|mount| mount.volume() == work.volume))
+}
+
 /// Mounts the tree, the farm over `externals`, and the template.
 pub(super) fn plan(runner: Container<'_>, tree: &Tree<'_>, externals: &str) -> Plan {
     let volume = |volume| Edit::Append(place(["spec", "volumes"]), volume);
     let mounts = |mount| Edit::Append(runner.place(["volumeMounts"]), mount);
-    let path = json!({ "name": TEMPLATE_PATH, "value": format!("{TEMPLATE_FOLDER}/{TEMPLATE_FILE}") });
+    let path = json!({ "name": TEMPLATE_PATH, "value": template_path() });
     let edits = vec![
         volume(tree.volume(VOLUME)),
         volume(tree.farm(FARM)),

@@ -12,6 +12,9 @@ use crate::volume::{HOOK_EXTERNALS as VOLUME, read_only_everywhere};
 /// Name of the init container that fills the volume.
 const FS_INIT: &str = "fs-init";
 
+/// Another volume of the hooks, which all of their containers mount.
+const GITHUB: &str = "github";
+
 /// Where fs-init mounts the volume.
 const TARGET: &str = "/mnt/externals";
 
@@ -57,14 +60,17 @@ fn mounts_of(container: Container<'_>) -> impl Iterator<Item = Mount<'_>> {
 }
 
 /// Whether the container's mounts of the volume are those that the hooks make: whole, at `/__e`, and at the target
-/// in fs-init alone. Anything else may write there.
+/// in fs-init alone. Anything else may write there, as may containers that are not the hooks' own, which mount more.
 fn mounts_as_the_hooks_do(container: Container<'_>) -> bool {
     let expected = match (container.list, container.name()) {
         ("initContainers", FS_INIT) => TARGET,
         ("initContainers", _) => "",
         _ => EXTERNALS,
     };
-    mounts_of(container).all(|mount| mount.path() == expected && !mount.is_partial() && !mount.propagates())
+    let is_hooks_own =
+        container.name() == FS_INIT || container.mounts().any(|mount| mount.volume() == GITHUB);
+    let usual = |mount: Mount<'_>| mount.path() == expected && !mount.is_partial() && !mount.propagates();
+    mounts_of(container).all(|mount| usual(mount) && (is_hooks_own || mount.value["readOnly"] == true))
 }
 
 /// The script of a container that runs `sh -c <script>` and nothing else.
