@@ -146,7 +146,7 @@ fn places(stock: &Value) -> Vec<(&str, &str)> {
     let mut places = Vec::new();
     for container in containers(stock).filter(|found| found["name"] != "init-dind-externals") {
         let name = text(&container["name"]);
-        if mounts(container).any(|mount| mount["mountPath"] == "/runner") {
+        if name == "runner" && mounts(container).any(|mount| mount["mountPath"] == "/runner") {
             let within =
                 container["env"].to_string().contains(r#"{"name":"DOCKERD_IN_RUNNER","value":"true"}"#);
             places.push((name, if within { "/runnertmp/externals" } else { "/runnertmp/externalstmp" }));
