@@ -126,6 +126,9 @@ fn harden(container: &mut Value) {
     context["privileged"] = false.into();
     context["capabilities"] = json!({ "drop": ["ALL"] });
     context["runAsNonRoot"] = true.into();
+    if context["runAsUser"] == 0 {
+        context["runAsUser"] = 1001.into();
+    }
     context["seccompProfile"] = json!({ "type": "RuntimeDefault" });
     for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         port.as_object_mut().unwrap().remove("hostPort");
