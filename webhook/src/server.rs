@@ -151,6 +151,7 @@ impl Shared {
             tracing::info!(
                 %uid, %namespace,
                 pod = %request.object_name(),
+                decision = note,
                 rule = decision.rule.map(|rule| rule.code()),
                 reason = reason.code(),
                 meaning = reason.meaning(),
