@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod fixtures;
 pub mod identity;
 pub mod jobs;
+pub mod load;
 pub mod process;
 pub mod programs;
 pub mod server;
