@@ -11,6 +11,10 @@ use headstart_tests::load::reviews::{self, Question};
 use headstart_tests::load::subject::{Subject, processors, stay_on};
 use tokio::runtime::Builder;
 
+/// As the server has it, so that the client gets in its way as little as it can.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 5;
 const CONNECTIONS: [usize; 3] = [1, 8, 32];
 const PHASE: Duration = Duration::from_secs(2);

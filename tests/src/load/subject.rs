@@ -39,10 +39,19 @@ impl Subject {
 
     /// Its resident memory in MB, as it tells it itself.
     pub async fn memory(&self) -> f64 {
+        self.metric("process_resident_memory_bytes").await / 1e6
+    }
+
+    /// The processor time that it has used, in seconds.
+    pub async fn processor(&self) -> f64 {
+        self.metric("process_cpu_seconds_total").await
+    }
+
+    async fn metric(&self, name: &str) -> f64 {
         let url = format!("http://{}/metrics", self.admin);
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
-        let bytes = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
-        bytes.unwrap().parse::<f64>().unwrap() / 1e6
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap().parse().unwrap()
     }
 }
 
