@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check bench-externals cluster cluster-down images dist docs fuzz
+.PHONY: help build demo test test-full check bench-externals bench-webhook cluster cluster-down images dist docs fuzz
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -8,7 +8,7 @@ CARGO := cargo
 WORKSPACE := --workspace --locked
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## /\1|/' | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## /\1|/' | awk -F'|' '{ printf "  %-15s %s\n", $$1, $$2 }'
 
 build: ## Build all programs into target/debug
 	$(CARGO) build $(WORKSPACE) --bins
@@ -45,6 +45,12 @@ cluster-down: build ## Take it down; fails if anything of it is left
 
 bench-externals: build ## Compare the legacy copy with and without Headstart, on a real node with slow storage (root)
 	HEADSTART_REQUIRE_NODE=1 HEADSTART_ROUNDS=3 $(CARGO) test --locked --package headstart-tests --test end_to_end a_legacy_runner -- --nocapture
+
+MUSL := $(shell uname -m)-unknown-linux-musl
+
+bench-webhook: ## Measure admissions per second, beside the cheapest answer of the same server (needs musl-tools)
+	CC_$(subst -,_,$(MUSL))=musl-gcc $(CARGO) build $(WORKSPACE) --release --target $(MUSL) --bin headstart-webhook --bin bench-webhook
+	./target/$(MUSL)/release/bench-webhook
 
 dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
 	./scripts/dist

@@ -12,13 +12,16 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::shutdown::Shutdown;
 use crate::tls::TlsSource;
+
+/// Bytes read at once below TLS, about one of its records.
+const READ_BUFFER: usize = 16 << 10;
 
 /// Bounds of one server.
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +169,8 @@ impl Connections {
         match &self.tls {
             None => self.serve_http(stream, watcher).await,
             Some(tls) => {
+                // TLS reads little by little; a request should still come with one call to the kernel.
+                let stream = BufReader::with_capacity(READ_BUFFER, stream);
                 let handshake = TlsAcceptor::from(tls.config()).accept(stream);
                 match tokio::time::timeout(self.limits.handshake, handshake).await {
                     Ok(Ok(stream)) => self.serve_http(stream, watcher).await,

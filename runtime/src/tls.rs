@@ -108,25 +108,30 @@ impl TlsReloader {
     /// Takes the files over if they changed and are sound; says so if they are not.
     fn check(&mut self) {
         match self.reload() {
-            Ok(changed) => {
-                let was_broken = self.trouble.is_over();
-                if changed || was_broken {
-                    let certificate = self.args.tls_cert.display();
-                    tracing::info!(%certificate, expires = self.expiry, changed, "certificate files are good");
-                }
-                if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
-                    metrics.reloaded(self.expiry);
-                }
-            }
-            Err(error) => {
-                let error = format!("{:#}", anyhow::Error::new(error));
-                if self.trouble.is_news(&error) {
-                    tracing::warn!(error, "keeping the last good certificate");
-                }
-                if let Some(metrics) = &self.metrics {
-                    metrics.failed();
-                }
-            }
+            Ok(changed) => self.is_good(changed),
+            Err(error) => self.is_bad(&format!("{:#}", anyhow::Error::new(error))),
+        }
+    }
+
+    fn is_good(&mut self, changed: bool) {
+        let was_broken = self.trouble.is_over();
+        let certificate = self.args.tls_cert.display();
+        if changed {
+            tracing::info!(%certificate, expires = self.expiry, "certificate reloaded");
+        } else if was_broken {
+            tracing::info!(%certificate, "the certificate files are good again");
+        }
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| changed) {
+            metrics.reloaded(self.expiry);
+        }
+    }
+
+    fn is_bad(&mut self, error: &str) {
+        if self.trouble.is_news(&error) {
+            tracing::warn!(error, "keeping the last good certificate");
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.failed();
         }
     }
 

@@ -15,6 +15,7 @@ pub mod host_webhook;
 pub mod identity;
 pub mod installed;
 pub mod jobs;
+pub mod load;
 pub mod pods;
 pub mod process;
 pub mod programs;

@@ -211,3 +211,28 @@ impl Webhook {
         decided.unwrap_or_else(|_| unchanged(Reason::Internal))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    const RUNNER: &str = include_str!("../../tests/fixtures/admission/runner-kubernetes.json");
+
+    #[tokio::test]
+    async fn a_review_whose_time_is_up_once_it_was_read_is_allowed_unchanged() {
+        let registry = Registry::new();
+        let limits = RequestLimits { deadline: Duration::ZERO, in_flight: 8 };
+        let webhook =
+            Webhook { published: Published::default(), metrics: Metrics::new(&registry).unwrap(), limits };
+        // Any client of an HTTP service will do; this one is here anyway. The body is there before the deadline.
+        let client = kube::Client::new(routes(webhook, Shutdown::new()), "default");
+        let request = axum::http::Request::post("/mutate/pods/hostpath").body(RUNNER.into()).unwrap();
+        let answer: Value = serde_json::from_str(&client.request_text(request).await.unwrap()).unwrap();
+        assert_eq!(answer["response"]["allowed"], true);
+        assert_eq!(answer["response"]["auditAnnotations"]["decision"], "overloaded");
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains("headstart_webhook_shed_total{cause=\"deadline\"} 1"), "{text}");
+    }
+}
