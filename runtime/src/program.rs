@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit};
 use tokio::task::JoinSet;
 
 use crate::shutdown::{Shutdown, Signals};
@@ -15,6 +16,7 @@ const BLOCKING_GRACE: Duration = Duration::from_millis(200);
 /// Runs `main` until it ends; the first signal begins the shutdown, a second one aborts.
 pub fn run(main: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> ExitCode {
     install_crypto();
+    allow_many_connections();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("failed to start the async runtime")),
@@ -31,6 +33,14 @@ pub fn run(main: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> ExitCode {
 pub fn install_crypto() {
     // An error only says that it was installed before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Lets the process have as many open files as it may: container runtimes give programs few unless they ask, and a
+/// server that has none left cannot even answer its probes.
+fn allow_many_connections() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    // It goes on with what it has; connections are bounded anyway.
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Prints an error with its causes on one line, for people; the exit code is for programs.

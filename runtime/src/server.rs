@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::shutdown::Shutdown;
@@ -22,6 +23,9 @@ use crate::tls::TlsSource;
 
 /// Bytes read at once below TLS, about one of its records.
 const READ_BUFFER: usize = 16 << 10;
+
+/// Most bytes of a request's headers; the API server sends a few hundred.
+const HEADER_BYTES: usize = 16 << 10;
 
 /// Bounds of one server.
 #[derive(Clone, Copy, Debug)]
@@ -150,10 +154,19 @@ impl Server {
     }
 }
 
-/// Errors of accept are those of one connection, or of a process out of descriptors: never of the listener.
+/// Errors of accept are those of one connection, or of a process or machine without means: never of the listener. What
+/// is missing may be there a moment later.
 async fn wait_after(error: &io::Error) {
-    tracing::warn!(%error, "failed to accept a connection");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let is_of_one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    );
+    if is_of_one_connection {
+        tracing::debug!(%error, "a connection ended before it was accepted");
+    } else {
+        tracing::warn!(%error, "failed to accept a connection");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 impl Connections {
@@ -193,11 +206,12 @@ impl Connections {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         watcher: Watcher,
     ) {
-        let asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(LastAsked::new());
         let inner = TowerToHyperService::new(self.router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.headers)
+            .max_header_size(HEADER_BYTES)
             .serve_connection(TokioIo::new(stream), Noting { inner, asked: asked.clone() });
         tokio::select! {
             biased;
@@ -211,24 +225,44 @@ impl Connections {
         }
     }
 
-    /// Waits until the connection has asked for nothing in time while slots are scarce: often for ever.
-    async fn is_useless(&self, asked: &AtomicBool) {
+    /// Waits until the connection has asked for nothing for some time while slots are scarce: often for ever.
+    async fn is_useless(&self, asked: &LastAsked) {
         loop {
             tokio::time::sleep(self.limits.first_request).await;
-            if asked.load(Ordering::Relaxed) {
-                return std::future::pending().await;
-            }
-            if self.slots.available_permits() * 2 < self.limits.connections {
+            let scarce = self.slots.available_permits() * 2 < self.limits.connections;
+            if scarce && asked.ago() >= self.limits.first_request {
                 return;
             }
         }
     }
 }
 
+/// When a connection last asked for something; at its beginning, when that was.
+struct LastAsked {
+    begun: Instant,
+    /// Milliseconds after that.
+    after: AtomicU64,
+}
+
+impl LastAsked {
+    fn new() -> Self {
+        Self { begun: Instant::now(), after: AtomicU64::new(0) }
+    }
+
+    fn renew(&self) {
+        let after = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.after.store(after, Ordering::Relaxed);
+    }
+
+    fn ago(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(Duration::from_millis(self.after.load(Ordering::Relaxed)))
+    }
+}
+
 /// A service that takes note of being asked.
 struct Noting<S> {
     inner: S,
-    asked: Arc<AtomicBool>,
+    asked: Arc<LastAsked>,
 }
 
 impl<R, S: Service<R>> Service<R> for Noting<S> {
@@ -237,7 +271,7 @@ impl<R, S: Service<R>> Service<R> for Noting<S> {
     type Future = S::Future;
 
     fn call(&self, request: R) -> Self::Future {
-        self.asked.store(true, Ordering::Relaxed);
+        self.asked.renew();
         self.inner.call(request)
     }
 }

@@ -245,8 +245,15 @@ async fn paired_runners_that_lose_host_paths_are_told_of() {
     control_plane.kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce-"]).unwrap();
     cluster.published("it is allowed again", |state| state.allows(name, MountKind::HostPath)).await;
     assert_eq!(events().unwrap().len(), 1);
-    control_plane.kubectl(&["label", "namespace", name, &format!("{NAMESPACE_LABEL}-")]).unwrap();
-    until("another warning", || async { events().filter(|events| events.len() == 2) }).await;
+    // Who does not want it any more still admits it.
+    let (opt_out, opt_in) = (format!("{NAMESPACE_LABEL}-"), format!("{NAMESPACE_LABEL}=hostpath"));
+    control_plane.kubectl(&["label", "namespace", name, &opt_out]).unwrap();
+    cluster.published("nobody asks for it", |state| !state.allows(name, MountKind::HostPath)).await;
+    control_plane.kubectl(&["label", "namespace", name, &opt_in]).unwrap();
+    cluster.published("it is asked for again", |state| state.allows(name, MountKind::HostPath)).await;
+    control_plane.kubectl(&["label", "namespace", name, strict]).unwrap();
+    until("another warning", || async { events().filter(|events| events.len() > 1) }).await;
+    assert_eq!(events().unwrap().len(), 2);
 }
 
 /// A policy that no label of Pod Security shows; it is in force a moment later.

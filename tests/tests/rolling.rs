@@ -267,7 +267,7 @@ async fn new_certificates_lose_no_pod() {
                 let looks = Cell::new(0_u32);
                 until("the new leaf is served", || async {
                     // The kubelet looks at a pod's Secrets at once when the pod changes, and else within two minutes.
-                    if looks.replace(looks.get() + 1) % 50 == 0 {
+                    if looks.replace(looks.get() + 1).is_multiple_of(50) {
                         touch(client, &pod, looks.get()).await;
                     }
                     reloads(client, &pod).await.filter(|reloads| *reloads > at)

@@ -8,10 +8,11 @@ use headstart_runtime::cluster::{CallError, within};
 use headstart_runtime::trouble::Trouble;
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Pod};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Api, Client, Resource as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 
 use super::losses::{counts_on_host_path, has_host_path, lost, note, runners};
 use crate::metrics::Metrics;
+use crate::probe::refuses_host_path;
 
 /// Longest time for one call.
 const CALL: Duration = Duration::from_secs(5);
@@ -55,9 +56,10 @@ impl Warner {
     async fn warn_in(&self, name: &str) -> Result<(), CallError> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let found = within(CALL, namespaces.get_opt(name)).await?;
-        let Some(namespace) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else {
-            return Ok(());
+        let refuses = |found: &Namespace| {
+            found.metadata.deletion_timestamp.is_none() && refuses_host_path(found.labels())
         };
+        let Some(namespace) = found.filter(refuses) else { return Ok(()) };
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), name);
         let pods = within(CALL, pods.list_metadata(&runners())).await?;
         let count = pods.items.iter().filter(|pod| counts_on_host_path(&pod.metadata)).count();

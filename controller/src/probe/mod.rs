@@ -6,4 +6,4 @@ mod prober;
 mod verdicts;
 
 pub use prober::Prober;
-pub use verdicts::{Candidate, Pair, candidates};
+pub use verdicts::{Candidate, Pair, candidates, refuses_host_path};

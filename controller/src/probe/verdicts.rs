@@ -37,9 +37,8 @@ pub fn candidates(
     resource_version: &str,
     labels: &BTreeMap<String, String>,
 ) -> Vec<Candidate> {
-    let label = |name: &str| labels.get(name).map_or("", String::as_str);
-    let is_strict = matches!(label("pod-security.kubernetes.io/enforce"), "baseline" | "restricted");
-    let kinds: &[MountKind] = match label(NAMESPACE_LABEL) {
+    let is_strict = is_strict(labels);
+    let kinds: &[MountKind] = match labels.get(NAMESPACE_LABEL).map_or("", String::as_str) {
         "hostpath" if !is_strict => &[MountKind::HostPath],
         "auto" if !is_strict => &[MountKind::HostPath, MountKind::Image],
         "image" | "auto" => &[MountKind::Image],
@@ -50,6 +49,19 @@ pub fn candidates(
         resource_version: resource_version.to_owned(),
     };
     kinds.iter().map(candidate).collect()
+}
+
+/// Whether a namespace that lost the hostPath still forbids or asks for it. Elsewhere nobody wants it any more, and the
+/// API server admits it as before.
+pub fn refuses_host_path(labels: &BTreeMap<String, String>) -> bool {
+    let asks = matches!(labels.get(NAMESPACE_LABEL).map(String::as_str), Some("hostpath" | "auto"));
+    asks || is_strict(labels)
+}
+
+/// Whether Pod Security forbids a hostPath there.
+fn is_strict(labels: &BTreeMap<String, String>) -> bool {
+    let level = labels.get("pod-security.kubernetes.io/enforce").map(String::as_str);
+    matches!(level, Some("baseline" | "restricted"))
 }
 
 /// What was found out, and when. Only a definite answer changes whether a pair works.

@@ -19,11 +19,12 @@ pub(super) fn own_template(
 ) -> OwnTemplate {
     let reports = nodes.iter().filter_map(|node| node.report.as_ref()).flat_map(|report| &report.versions);
     let of_version = reports.filter(|report| report.name == revision.version);
-    let found: Vec<TemplateFinding> = of_version.filter_map(|report| report.own_template).collect();
+    let found: Vec<Option<TemplateFinding>> = of_version.map(|report| report.own_template).collect();
     let is_staged = matches!(revision.source, Source::RunnerImage { .. });
     let was_found = is_staged && before.iter().any(|old| old.name == revision.version && has_one(old));
-    let is_denied = found.contains(&TemplateFinding::None);
-    if found.contains(&TemplateFinding::Present) || (was_found && !is_denied) {
+    // By every node: images of one name may differ, by architecture or mirror.
+    let is_denied = !found.is_empty() && found.iter().all(|finding| *finding == Some(TemplateFinding::None));
+    if found.contains(&Some(TemplateFinding::Present)) || (was_found && !is_denied) {
         OwnTemplate::Present
     } else {
         profile.hooks.own_template
@@ -121,6 +122,8 @@ mod tests {
         let denied = config("none", STAGED);
         let found = state(&denied, &[Some("present")], None);
         assert_eq!(published(&denied, &[None], Some(&found)), OwnTemplate::Present, "the agent is new");
+        let half = [None, Some("none")];
+        assert_eq!(published(&denied, &half, Some(&found)), OwnTemplate::Present, "another node found it");
         assert_eq!(published(&denied, &[Some("none")], Some(&found)), OwnTemplate::None);
     }
 
