@@ -7,16 +7,16 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
+use headstart_externals::names::VERSION_LABEL;
 use headstart_tests::bed::command::say;
-use headstart_tests::bed::{Cluster, TestNamespace, headstart, node_unavailable};
+use headstart_tests::bed::{Cluster, Shared, Turn, headstart};
 use headstart_tests::jobs;
 use headstart_tests::wait::until;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
-use tokio::sync::{Mutex, MutexGuard, OnceCell, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
@@ -32,25 +32,17 @@ const MEASURED: Duration = Duration::from_secs(4);
 /// How late a node may learn that a replica is leaving.
 const LATE: Duration = Duration::from_secs(3);
 
-/// The cluster of both tests. It goes with the process.
-static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-
-/// Tests take turns.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// The cluster of both tests.
+static SHARED: Shared = Shared::new();
 
 /// A test's turn on the cluster; `None` where this machine cannot have a node, which is said.
-async fn turn() -> Option<(&'static Cluster, MutexGuard<'static, ()>)> {
-    if let Some(reason) = node_unavailable() {
-        say(&format!("skipped: {reason}"));
-        return None;
-    }
-    let turn = TURN.lock().await;
-    let cluster = CLUSTER.get_or_init(|| async {
-        let cluster = Cluster::start(&headstart::images().unwrap()).await.unwrap();
-        headstart::install(&cluster).await.unwrap();
-        cluster
-    });
-    Some((cluster.await, turn))
+async fn turn() -> Option<Turn<'static>> {
+    let make = async || {
+        let cluster = Cluster::start(&headstart::images()?).await?;
+        headstart::install(&cluster).await?;
+        Ok(cluster)
+    };
+    SHARED.turn(make).await
 }
 
 /// A client that sees every answer: it retries nothing.
@@ -166,24 +158,6 @@ async fn counted(client: &Client) -> (f64, f64) {
     (calls, sum("apiserver_admission_webhook_fail_open_count{"))
 }
 
-/// A namespace that asks for the cache, and has it from both replicas.
-async fn opted_in<'c>(cluster: &'c Cluster, client: &Client, name: &str) -> TestNamespace<'c> {
-    let label = format!("{NAMESPACE_LABEL}=hostpath");
-    let namespace = TestNamespace::labelled(cluster, name, &[&label]).unwrap();
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
-    let pod = jobs::workflow("hooks/v0.8.1/prepare-plain.json", namespace.name());
-    let pod: Pod = serde_json::from_value(pod).unwrap();
-    let dry_run = PostParams { dry_run: true, field_manager: None };
-    until("the namespace is served", || async {
-        for _ in 0..20 {
-            pods.create(&dry_run, &pod).await.ok()?.labels().get(VERSION_LABEL)?;
-        }
-        Some(())
-    })
-    .await;
-    namespace
-}
-
 /// The webhook's pods, those that are leaving included.
 async fn replicas(client: &Client) -> Vec<Pod> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), headstart::NAMESPACE);
@@ -192,10 +166,11 @@ async fn replicas(client: &Client) -> Vec<Pod> {
 
 /// Creates pods while `change` goes on, and judges what became of them.
 async fn under_load(name: &str, change: impl AsyncFnOnce(&Cluster, &Client)) {
-    let Some((cluster, _turn)) = turn().await else { return };
+    let Some(turn) = turn().await else { return };
+    let cluster = turn.cluster;
     let client = client(cluster).await;
-    let stock = TestNamespace::create(cluster, "stock").unwrap();
-    let namespace = opted_in(cluster, &client, name).await;
+    let stock = turn.plain("stock");
+    let namespace = turn.opted_in(name, "hostpath", &[]).await;
     let without = highest_rate(&client, stock.name()).await;
     let with = highest_rate(&client, namespace.name()).await;
     say(&format!("at most {without:.0} pods/s without Headstart, {with:.0} with it"));

@@ -424,7 +424,7 @@ async fn one_connection_serves_many_requests_and_operators_see_it() {
 
 #[tokio::test]
 async fn a_termination_drains() {
-    let mut webhook = Webhook::start(&["--drain-delay-ms", "3000"]).await;
+    let mut webhook = Webhook::start(&["--drain-delay-ms", "3000", "--deadline-ms", "60000"]).await;
     let review = fixtures::read("admission/bystander.json");
     webhook.review("/mutate/pods/hostpath", &review).await;
     let mut begun = webhook.connect().await;

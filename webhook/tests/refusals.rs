@@ -76,6 +76,7 @@ fn script(script: &str) -> Value {
 fn cases() -> Vec<(&'static str, Value)> {
     [
         cases_of_runners(),
+        cases_of_runner_volumes(),
         cases_of_dind(),
         cases_of_older_runners(),
         cases_of_legacy_workflows(),
@@ -91,7 +92,6 @@ fn own(path: &str) -> Value {
 }
 
 fn cases_of_runners() -> Vec<(&'static str, Value)> {
-    let runner_mount = |path: &str| with(RUNNER, FIRST_MOUNTS, own(path));
     let env = |name: &str| with(RUNNER, "/spec/containers/0/env/-", json!({"name": name, "value": "node12"}));
     vec![
         ("lean", fixture(RUNNER)),
@@ -135,6 +135,17 @@ fn cases_of_runners() -> Vec<(&'static str, Value)> {
             "hooks-current",
             with(RUNNER, "/spec/containers/0/env/0/value", json!("/opt/runner/k8s-novolume/index.js")),
         ),
+        ("not-arc", json!({"metadata": {}, "spec": {}})),
+        ("not-arc", with(RUNNER, "/metadata/labels/actions-ephemeral-runner", json!("False"))),
+        ("unreadable", with(RUNNER, "/spec/containers", json!("none"))),
+        ("unreadable", with(LEGACY, "/spec/affinity/nodeAffinity", json!([]))),
+    ]
+}
+
+/// Where a runner has mounts and volumes of its own.
+fn cases_of_runner_volumes() -> Vec<(&'static str, Value)> {
+    let runner_mount = |path: &str| with(RUNNER, FIRST_MOUNTS, own(path));
+    vec![
         ("work-mount-unclear", with(RUNNER, "/spec/containers/0/volumeMounts/0/mountPath", json!("/work"))),
         ("work-mount-unclear", runner_mount("/other/_work")),
         ("path-taken", runner_mount("/home/runner/externals")),
@@ -160,10 +171,6 @@ fn cases_of_runners() -> Vec<(&'static str, Value)> {
                 json!({"name": "headstart-externals", "mountPath": "/x"}),
             ),
         ),
-        ("not-arc", json!({"metadata": {}, "spec": {}})),
-        ("not-arc", with(RUNNER, "/metadata/labels/actions-ephemeral-runner", json!("False"))),
-        ("unreadable", with(RUNNER, "/spec/containers", json!("none"))),
-        ("unreadable", with(LEGACY, "/spec/affinity/nodeAffinity", json!([]))),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! One cluster with Headstart for all tests of a file; they take turns, since some of them take parts of it away.
 
+use futures::future::join_all;
 use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
@@ -11,6 +12,9 @@ use super::{Cluster, TestNamespace, headstart, node_unavailable};
 use crate::jobs;
 use crate::pods::Pods;
 use crate::wait::until;
+
+/// Creations by which a namespace is tried at once.
+const AT_ONCE: usize = 12;
 
 /// The cluster. It goes with the process.
 #[derive(Default)]
@@ -78,14 +82,14 @@ impl<'c> Turn<'c> {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let dry_run = PostParams { dry_run: true, field_manager: None };
-        // Several times in a row: the API server calls one replica of the webhook or the other, and each learns by
-        // itself.
+        // Many at once: so the API server opens connections to every replica of the webhook, and each learns by itself.
         until(&format!("{namespace} is served"), || async {
-            for _ in 0..6 {
-                let tried = pods.create(&dry_run, &pod).await.ok()?;
-                tried.labels().get(VERSION_LABEL)?;
-            }
-            Some(())
+            let tries = (0..AT_ONCE).map(|_| pods.create(&dry_run, &pod));
+            let tried = join_all(tries).await;
+            let served = |tried: &Result<Pod, _>| {
+                tried.as_ref().is_ok_and(|pod: &Pod| pod.labels().contains_key(VERSION_LABEL))
+            };
+            tried.iter().all(served).then_some(())
         })
         .await;
     }
