@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +15,6 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::shutdown::Shutdown;
@@ -206,7 +205,7 @@ impl Connections {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         watcher: Watcher,
     ) {
-        let asked = Arc::new(LastAsked::new());
+        let asked = Arc::new(AtomicBool::new(false));
         let inner = TowerToHyperService::new(self.router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -225,44 +224,25 @@ impl Connections {
         }
     }
 
-    /// Waits until the connection has asked for nothing for some time while slots are scarce: often for ever.
-    async fn is_useless(&self, asked: &LastAsked) {
+    /// Waits until the connection has asked for nothing in time while slots are scarce: often for ever. One that asked
+    /// once is left alone: it may be the API server's, which would not know that it is closed when it asks again.
+    async fn is_useless(&self, asked: &AtomicBool) {
         loop {
             tokio::time::sleep(self.limits.first_request).await;
-            let scarce = self.slots.available_permits() * 2 < self.limits.connections;
-            if scarce && asked.ago() >= self.limits.first_request {
+            if asked.load(Ordering::Relaxed) {
+                return std::future::pending().await;
+            }
+            if self.slots.available_permits() * 2 < self.limits.connections {
                 return;
             }
         }
     }
 }
 
-/// When a connection last asked for something; at its beginning, when that was.
-struct LastAsked {
-    begun: Instant,
-    /// Milliseconds after that.
-    after: AtomicU64,
-}
-
-impl LastAsked {
-    fn new() -> Self {
-        Self { begun: Instant::now(), after: AtomicU64::new(0) }
-    }
-
-    fn renew(&self) {
-        let after = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.after.store(after, Ordering::Relaxed);
-    }
-
-    fn ago(&self) -> Duration {
-        self.begun.elapsed().saturating_sub(Duration::from_millis(self.after.load(Ordering::Relaxed)))
-    }
-}
-
 /// A service that takes note of being asked.
 struct Noting<S> {
     inner: S,
-    asked: Arc<LastAsked>,
+    asked: Arc<AtomicBool>,
 }
 
 impl<R, S: Service<R>> Service<R> for Noting<S> {
@@ -271,7 +251,7 @@ impl<R, S: Service<R>> Service<R> for Noting<S> {
     type Future = S::Future;
 
     fn call(&self, request: R) -> Self::Future {
-        self.asked.renew();
+        self.asked.store(true, Ordering::Relaxed);
         self.inner.call(request)
     }
 }
