@@ -2,75 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
-use std::path::Path;
+mod others;
+mod pods;
 
-use headstart_externals::config::Config;
-use headstart_externals::image::ImagePattern;
-use headstart_externals::state::{Allowed, MountKind, Phase, PublishedState};
+use std::collections::BTreeSet;
+
+use headstart_externals::state::{Allowed, MountKind, Phase};
 use headstart_webhook::decide::{Context, decide};
 use headstart_webhook::reason::Reason;
 use serde_json::{Value, json};
 
-const RUNNER: &str = "arc/kubernetes.json";
-const DIND: &str = "arc/dind.json";
-const OLDER: &str = "older/kubernetes.json";
-const LEGACY: &str = "hooks/v0.7.0/prepare-kube-scheduler.json";
-const CURRENT: &str = "hooks/v0.8.1/prepare-services.json";
-
-fn fixture(path: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// The built-in profile, for the image of the recorded pods.
-fn state() -> PublishedState {
-    let mut state = PublishedState::immediate(&Config::embedded().unwrap());
-    let images = ["ghcr.io/actions/actions-runner:latest", "summerwind/actions-runner*:v2.304.0-*"];
-    state.versions[0].images = images.map(ImagePattern::new).to_vec();
-    state
-}
-
-fn reason_with(state: &PublishedState, kind: MountKind, mut pod: Value) -> &'static str {
-    let before = pod.clone();
-    let context = Context { namespace: "n", kinds: &[kind], state: Ok(state), assumed: None };
-    let decision = decide(&mut pod, context);
-    assert_eq!(decision.patch.is_empty(), before == pod);
-    decision.reason.code()
-}
-
-fn reason(pod: Value) -> &'static str {
-    reason_with(&state(), MountKind::HostPath, pod)
-}
-
-/// A fixture with `value` put at `pointer`; `-` at its end appends.
-fn with(path: &str, pointer: &str, value: Value) -> Value {
-    changed(fixture(path), pointer, value)
-}
-
-fn changed(mut pod: Value, pointer: &str, value: Value) -> Value {
-    let operation = json!([{"op": "add", "path": pointer, "value": value}]);
-    json_patch::patch(&mut pod, &serde_json::from_value::<json_patch::Patch>(operation).unwrap()).unwrap();
-    pod
-}
-
-/// A fixture with another volume in place of the one named `name`.
-fn with_volume(path: &str, name: &str, volume: Value) -> Value {
-    let mut pod = fixture(path);
-    let volumes = pod["spec"]["volumes"].as_array_mut().unwrap();
-    *volumes.iter_mut().find(|volume| volume["name"] == name).unwrap() = volume;
-    pod
-}
-
-/// The legacy workflow pod, labelled as a paired runner's template does.
-fn labelled() -> Value {
-    let version = state().versions[0].name.to_string();
-    with(LEGACY, "/metadata/labels/headstart.dev~1version", json!(version))
-}
-
-fn script(script: &str) -> Value {
-    with(CURRENT, "/spec/initContainers/0/command/2", json!(script))
-}
+use others::{cases_of_dind, cases_of_older_runners};
+use pods::*;
 
 /// Every case: what is changed, and the reason that must follow.
 fn cases() -> Vec<(&'static str, Value)> {
@@ -83,12 +26,6 @@ fn cases() -> Vec<(&'static str, Value)> {
         cases_of_current_workflows(),
     ]
     .concat()
-}
-
-const FIRST_MOUNTS: &str = "/spec/containers/0/volumeMounts/-";
-
-fn own(path: &str) -> Value {
-    json!({"name": "own", "mountPath": path})
 }
 
 fn cases_of_runners() -> Vec<(&'static str, Value)> {
@@ -171,94 +108,6 @@ fn cases_of_runner_volumes() -> Vec<(&'static str, Value)> {
                 json!({"name": "headstart-externals", "mountPath": "/x"}),
             ),
         ),
-    ]
-}
-
-fn cases_of_dind() -> Vec<(&'static str, Value)> {
-    let init = |command: Value, args: Value| {
-        let pod = with(DIND, "/spec/initContainers/0/command", command);
-        changed(pod, "/spec/initContainers/0/args", args)
-    };
-    let copy = ["cp", "-r", "-v", "/home/runner/externals/.", "/home/runner/tmpDir/"];
-    let externals = |path: &str| json!({"name": "dind-externals", "mountPath": path});
-    let mut without_init = fixture(DIND);
-    without_init["spec"]["initContainers"].as_array_mut().unwrap().remove(0);
-    let mut unused = fixture(DIND);
-    unused["spec"]["initContainers"][1]["volumeMounts"] = json!([]);
-    let chosen = json!({"name": "ACTIONS_ALLOW_USE_UNSECURE_NODE_VERSION", "value": "true"});
-    vec![
-        ("mounted", fixture(DIND)),
-        ("mounted", init(json!(copy), json!([]))),
-        ("mounted", init(json!(copy[..3]), json!(copy[3..]))),
-        ("mounted", init(json!(["cp", "-a", copy[3], "/home/runner/tmpDir"]), json!(null))),
-        ("init-replaced", without_init),
-        (
-            "init-unknown",
-            init(json!(["sh", "-c", "cp -r /home/runner/externals/. /home/runner/tmpDir/"]), json!([])),
-        ),
-        ("init-unknown", init(json!(["cp", copy[3], copy[4]]), json!([]))),
-        ("init-unknown", init(json!(["cp", "-rn", copy[3], copy[4]]), json!([]))),
-        ("init-unknown", init(json!(["cp", "-r", "/home/runner/externals", copy[4]]), json!([]))),
-        ("init-unknown", init(json!(["cp", "-r", "/opt/externals/.", copy[4]]), json!([]))),
-        ("init-unknown", init(json!(["cp", "-r", copy[3], "/elsewhere"]), json!([]))),
-        ("init-unknown", init(json!(["cp", "-r", "/own/.", copy[3], copy[4]]), json!([]))),
-        (
-            "init-unknown",
-            with(DIND, "/spec/initContainers/0/volumeMounts/-", own("/home/runner/externals/node16")),
-        ),
-        ("image-unknown", with(DIND, "/spec/initContainers/0/image", json!("example.com/runner:1"))),
-        (
-            "volume-unknown",
-            with_volume(
-                DIND,
-                "dind-externals",
-                json!({"name": "dind-externals", "hostPath": {"path": "/own"}}),
-            ),
-        ),
-        ("volume-unknown", with_volume(DIND, "dind-externals", json!({"name": "other", "emptyDir": {}}))),
-        ("volume-unknown", unused),
-        ("externals-shared", with(DIND, "/spec/initContainers/1/volumeMounts/-", externals("/tools"))),
-        ("externals-shared", with(DIND, FIRST_MOUNTS, externals("/home/runner/externals"))),
-        ("externals-shared", with(DIND, "/spec/initContainers/1/volumeMounts/2/subPath", json!("node20"))),
-        (
-            "path-taken",
-            with(DIND, "/spec/initContainers/1/volumeMounts/-", own("/home/runner/externals/node16")),
-        ),
-        ("node-chosen", with(DIND, "/spec/containers/0/env/-", chosen)),
-        ("no-runner-container", with(DIND, "/spec/containers/0/name", json!("main"))),
-    ]
-}
-
-fn cases_of_older_runners() -> Vec<(&'static str, Value)> {
-    let older = |name: &str| fixture(&format!("older/{name}.json"));
-    let own_mount = |path: &str| with(OLDER, FIRST_MOUNTS, own(path));
-    let env = |name: &str, value: &str| {
-        with(OLDER, "/spec/containers/0/env/-", json!({"name": name, "value": value}))
-    };
-    vec![
-        ("lean", older("kubernetes")),
-        ("lean", older("docker-in-runner")),
-        ("lean", older("no-docker")),
-        ("docker-shares-runner", older("docker-sidecar")),
-        ("lean", env("RUNNER_HOME", "/runner")),
-        ("start-unknown", env("RUNNER_HOME", "/home/runner")),
-        ("start-unknown", env("RUNNER_ASSETS_DIR", "/assets")),
-        ("start-unknown", with(OLDER, "/spec/containers/0/command", json!(["/own/start.sh"]))),
-        ("start-unknown", with(OLDER, "/spec/containers/0/args", json!(["startup.sh"]))),
-        ("node-chosen", env("ACTIONS_RUNNER_FORCED_INTERNAL_NODE_VERSION", "node12")),
-        ("path-taken", own_mount("/runnertmp")),
-        ("path-taken", own_mount("/runnertmp/externalstmp/node16")),
-        (
-            "name-taken",
-            with(OLDER, "/spec/volumes/-", json!({"name": "headstart-externals", "emptyDir": {}})),
-        ),
-        ("image-unknown", with(OLDER, "/spec/containers/0/image", json!("example.com/runner:1"))),
-        (
-            "home-unknown",
-            with_volume(OLDER, "runner", json!({"name": "runner", "hostPath": {"path": "/own"}})),
-        ),
-        ("home-unknown", with_volume(OLDER, "runner", json!({"name": "other", "emptyDir": {}}))),
-        ("no-runner-container", json!({"metadata": {"labels": {"actions-runner": ""}}, "spec": {}})),
     ]
 }
 
