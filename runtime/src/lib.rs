@@ -5,6 +5,7 @@ pub mod admin;
 pub mod age;
 pub mod cluster;
 pub mod config_map;
+pub mod lag;
 pub mod lease;
 pub mod log;
 pub mod metrics;

@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use headstart_runtime::admin::{self, Readiness};
 use headstart_runtime::cluster;
+use headstart_runtime::lag::Lag;
 use headstart_runtime::log::LogArgs;
 use headstart_runtime::metrics::{CertificateMetrics, ConnectionMetrics};
 use headstart_runtime::process::ProcessCollector;
@@ -113,7 +114,8 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     let request_limits =
         RequestLimits { deadline: Duration::from_millis(args.deadline_ms), in_flight: args.max_in_flight };
     let ready = readiness(&published);
-    let webhook = Webhook { published, metrics, limits: request_limits };
+    let lag = Lag::default();
+    let webhook = Webhook { published, metrics, limits: request_limits, lag: lag.clone() };
     let listener = bind(args.listen, "--listen").await?;
     let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
     let (https, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
@@ -129,6 +131,7 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.add("webhook server", server.serve(routes(webhook, shutdown.clone()), shutdown.clone()));
     tasks.add("admin server", admin_server.serve(admin_routes, shutdown.clone()));
+    tasks.add("measuring of lag", lag.run(shutdown.clone()));
     tasks.add("certificate reload", reloader.run(shutdown.clone()));
     tasks.add("published state", state);
     Ok(Prepared { https, admin, tasks })

@@ -31,16 +31,19 @@ struct Inner {
 pub(crate) enum Shed {
     /// Too many requests were in progress when it came.
     InFlight,
+    /// The process was behind with its work.
+    Lag,
     /// Its time was up when it had been read.
     Deadline,
 }
 
 impl Shed {
-    const ALL: [Self; 2] = [Self::InFlight, Self::Deadline];
+    const ALL: [Self; 3] = [Self::InFlight, Self::Lag, Self::Deadline];
 
     const fn code(self) -> &'static str {
         match self {
             Self::InFlight => "in-flight",
+            Self::Lag => "lag",
             Self::Deadline => "deadline",
         }
     }

@@ -7,6 +7,7 @@
 
 use std::sync::LazyLock;
 
+use headstart_externals::names::VERSION_LABEL;
 use memchr::memmem::Finder;
 
 use crate::pod::{EPHEMERAL_RUNNER, OLDER_RUNNER, RUNNER_POD};
@@ -23,6 +24,15 @@ static MARKS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
 /// Whether a rule may know the pod; if not, it is none of ARC's.
 pub(crate) fn may_concern(pod: &str) -> bool {
     MARKS.iter().any(|mark| mark.find(pod.as_bytes()).is_some())
+}
+
+/// The label that every pod carries which was given a version.
+static OURS: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(&format!("\"{VERSION_LABEL}\"")).into_owned());
+
+/// Whether the pod may carry the cache already.
+pub(crate) fn may_be_ours(pod: &str) -> bool {
+    OURS.find(pod.as_bytes()).is_some()
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ codes! {
     Unreadable, "unreadable", Withheld, "a part of the pod has an unexpected type", "correct the pod; the API server will refuse it too";
     StateUnknown, "state-unknown", Withheld, "there is no published state, or none has been read yet", "check that headstart-controller runs and leads";
     StateStale, "state-stale", Withheld, "the published state was last read more than 60 s ago", "see the webhook's log for why it cannot read the state";
-    Overloaded, "overloaded", Withheld, "the webhook had too many requests at once", "add replicas, or raise --max-in-flight";
+    Overloaded, "overloaded", Withheld, "the webhook had more to do than it could in time", "add replicas or processor time; see the metric headstart_webhook_shed_total";
     KindRefused, "kind-refused", Withheld, "this kind of volume is not known to work in this namespace", "see the namespace's policies, or ask for another kind by its label";
     NoVolumeImage, "no-volume-image", Withheld, "the version has no externals image", "set `volumeImage` of the revision in the configuration";
     ImageUnknown, "image-unknown", Withheld, "no offered version stands for this image", "add the image to the `images` of a profile, or wait until its version is offered";

@@ -16,8 +16,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use headstart_externals::state::MountKind;
 use headstart_runtime::age::Age;
+use headstart_runtime::lag::Lag;
 use headstart_runtime::shutdown::Shutdown;
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::decide::{Context, Decision, decide};
@@ -27,8 +29,15 @@ use crate::published::Published;
 use crate::reason::{Outcome, Reason};
 use crate::review::{self, Answer, Request};
 
-/// Largest body in bytes; the API server sends objects of at most 3 MiB.
-const MAX_BODY: usize = 8 << 20;
+/// Largest body in bytes; the API server takes objects of at most 3 MiB.
+const MAX_BODY: usize = 4 << 20;
+
+/// Most bytes of bodies at once; further ones wait, within their time. A body takes up to twice its size while it is put
+/// together, and each of 1024 connections has buffers of up to 32 KiB: in all less than the 128 MiB that a replica may use.
+const BODIES: usize = 32 << 20;
+
+/// Bytes by which they are counted.
+const UNIT: usize = 1 << 10;
 
 /// How often overload gets a line in the log at most; every case is counted.
 const OVERLOAD_LOG: Duration = Duration::from_secs(1);
@@ -41,6 +50,8 @@ pub struct Webhook {
     pub metrics: Metrics,
     /// How much is taken on.
     pub limits: RequestLimits,
+    /// How late the process is with its work.
+    pub lag: Lag,
 }
 
 /// Bounds of the work for requests.
@@ -62,11 +73,18 @@ struct Shared {
     webhook: Webhook,
     shutdown: Shutdown,
     overload_told: Age,
+    /// Room for bodies, in [`UNIT`]s.
+    bodies: Semaphore,
 }
 
 /// The webhook's routes. From the shutdown on, answers ask their clients to close the connection.
 pub fn routes(webhook: Webhook, shutdown: Shutdown) -> Router {
-    let shared = Arc::new(Shared { webhook, shutdown, overload_told: Age::default() });
+    let shared = Arc::new(Shared {
+        webhook,
+        shutdown,
+        overload_told: Age::default(),
+        bodies: Semaphore::new(BODIES / UNIT),
+    });
     let route = |kinds: &'static [MountKind]| {
         post(
             move |State(shared): State<Arc<Shared>>, request| async move { shared.review(request, kinds).await },
@@ -99,18 +117,20 @@ impl Shared {
         let Webhook { metrics, limits, .. } = &self.webhook;
         let begun = Instant::now();
         let (_in_flight, count) = metrics.begin();
-        let body = match tokio::time::timeout(limits.deadline, Bytes::from_request(request, &())).await {
+        let (body, _room) = match tokio::time::timeout(limits.deadline, self.body(request)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(refused)) => return refused.into_response(),
+            Ok(Err(refused)) => return refused,
             Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response(),
         };
-        let shed = if count > i64::from(limits.in_flight) {
-            Some(Shed::InFlight)
-        } else {
-            (begun.elapsed() > limits.deadline).then_some(Shed::Deadline)
-        };
+        let causes = [
+            (count > i64::from(limits.in_flight), Shed::InFlight),
+            (self.webhook.lag.get() > limits.deadline / 3, Shed::Lag),
+            (begun.elapsed() > limits.deadline, Shed::Deadline),
+        ];
+        let shed = causes.into_iter().find_map(|(is_so, cause)| is_so.then_some(cause));
+        let read = Instant::now();
         match Request::parse(&body) {
-            Ok(request) => self.answer(&request, kinds, shed),
+            Ok(request) => self.answer(&request, kinds, shed, read),
             Err(error) => {
                 metrics.unreadable();
                 tracing::warn!(%error, "not an AdmissionReview");
@@ -119,8 +139,27 @@ impl Shared {
         }
     }
 
-    fn answer(&self, request: &Request<'_>, kinds: &[MountKind], shed: Option<Shed>) -> Response {
-        let begun = Instant::now();
+    /// The body, once there is room for it.
+    async fn body(&self, request: axum::extract::Request) -> Result<(Bytes, SemaphorePermit<'_>), Response> {
+        let told = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
+        let units = told.unwrap_or(MAX_BODY).min(MAX_BODY) / UNIT + 1;
+        let room = self.bodies.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await;
+        let room = room.map_err(|_| StatusCode::SERVICE_UNAVAILABLE.into_response())?;
+        let body = Bytes::from_request(request, &()).await.map_err(IntoResponse::into_response)?;
+        Ok((body, room))
+    }
+
+    /// The answer to a request whose body was there at `read`.
+    fn answer(
+        &self,
+        request: &Request<'_>,
+        kinds: &[MountKind],
+        shed: Option<Shed>,
+        read: Instant,
+    ) -> Response {
         let decision = self.webhook.decide(request, kinds, shed);
         let note = match decision.rule {
             Some(rule) => format!("{rule}/{}", decision.reason),
@@ -139,7 +178,7 @@ impl Shared {
             Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         };
-        self.webhook.metrics.decided(&decision, begun.elapsed().as_secs_f64());
+        self.webhook.metrics.decided(&decision, read.elapsed().as_secs_f64());
         response
     }
 
@@ -192,7 +231,8 @@ impl Webhook {
         if !prefilter::may_concern(object.get()) {
             return unchanged(Reason::NotArc);
         }
-        if let Some(cause) = shed {
+        // A pod of ours must be completed: what others added to it could write to the cache of the whole node.
+        if let Some(cause) = shed.filter(|_| !prefilter::may_be_ours(object.get())) {
             self.metrics.shed(cause);
             return unchanged(Reason::Overloaded);
         }
@@ -224,8 +264,12 @@ mod tests {
     async fn a_review_whose_time_is_up_once_it_was_read_is_allowed_unchanged() {
         let registry = Registry::new();
         let limits = RequestLimits { deadline: Duration::ZERO, in_flight: 8 };
-        let webhook =
-            Webhook { published: Published::default(), metrics: Metrics::new(&registry).unwrap(), limits };
+        let webhook = Webhook {
+            published: Published::default(),
+            metrics: Metrics::new(&registry).unwrap(),
+            limits,
+            lag: Lag::default(),
+        };
         // Any client of an HTTP service will do; this one is here anyway. The body is there before the deadline.
         let client = kube::Client::new(routes(webhook, Shutdown::new()), "default");
         let request = axum::http::Request::post("/mutate/pods/hostpath").body(RUNNER.into()).unwrap();
