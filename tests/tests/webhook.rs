@@ -360,7 +360,7 @@ async fn beyond_the_limit_pods_of_arc_are_left_unchanged_and_no_request_fails() 
     let (response, pod) = webhook.review("/mutate/pods/hostpath", &runner).await;
     assert_eq!((decision(&response), &pod), ("overloaded", &runner["request"]["object"]));
     let warning = response["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("(overloaded)") && warning.contains("--max-in-flight"), "{warning}");
+    assert!(warning.contains("(overloaded)") && warning.contains("add replicas"), "{warning}");
     let (response, _) =
         webhook.review("/mutate/pods/hostpath", &fixtures::read("admission/bystander.json")).await;
     assert_eq!(
