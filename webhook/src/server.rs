@@ -17,7 +17,6 @@ use axum::routing::{get, post};
 use headstart_externals::state::MountKind;
 use headstart_runtime::age::Age;
 use headstart_runtime::shutdown::Shutdown;
-use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::decide::{Context, Decision, decide};
@@ -25,7 +24,7 @@ use crate::metrics::{Metrics, Shed};
 use crate::prefilter;
 use crate::published::Published;
 use crate::reason::{Outcome, Reason};
-use crate::review::{self, Answer, Request};
+use crate::review::{self, Answer, Object, Request};
 
 /// Largest body in bytes; the API server sends objects of at most 3 MiB.
 const MAX_BODY: usize = 8 << 20;
@@ -56,6 +55,17 @@ pub struct RequestLimits {
 const HOST_PATH: &[MountKind] = &[MountKind::HostPath];
 const IMAGE: &[MountKind] = &[MountKind::Image];
 const AUTO: &[MountKind] = &[MountKind::HostPath, MountKind::Image];
+
+/// How far to go with a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It concerns no pod of ARC.
+    Pass,
+    /// It may, but there is no room or time for it.
+    Shed(Shed),
+    /// It may, and is decided over.
+    Decide,
+}
 
 /// What all routes share.
 struct Shared {
@@ -104,13 +114,23 @@ impl Shared {
             Ok(Err(refused)) => return refused.into_response(),
             Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response(),
         };
-        let shed = if count > i64::from(limits.in_flight) {
-            Some(Shed::InFlight)
+        let read = Instant::now();
+        let course = if !prefilter::may_concern(&body) {
+            Course::Pass
+        } else if count > i64::from(limits.in_flight) {
+            Course::Shed(Shed::InFlight)
+        } else if read - begun > limits.deadline {
+            Course::Shed(Shed::Deadline)
         } else {
-            (begun.elapsed() > limits.deadline).then_some(Shed::Deadline)
+            Course::Decide
         };
-        match Request::parse(&body) {
-            Ok(request) => self.answer(&request, kinds, shed),
+        match Request::parse(&body, course == Course::Decide) {
+            Ok(mut request) => {
+                let decision = self.webhook.decide(&mut request, kinds, course);
+                let response = self.answer(&request, &decision);
+                metrics.decided(&decision, read.elapsed().as_secs_f64());
+                response
+            }
             Err(error) => {
                 metrics.unreadable();
                 tracing::warn!(%error, "not an AdmissionReview");
@@ -119,14 +139,12 @@ impl Shared {
         }
     }
 
-    fn answer(&self, request: &Request<'_>, kinds: &[MountKind], shed: Option<Shed>) -> Response {
-        let begun = Instant::now();
-        let decision = self.webhook.decide(request, kinds, shed);
+    fn answer(&self, request: &Request<'_>, decision: &Decision) -> Response {
         let note = match decision.rule {
             Some(rule) => format!("{rule}/{}", decision.reason),
             None => decision.reason.to_string(),
         };
-        self.log(request, &decision, &note);
+        self.log(request, decision, &note);
         let warning = review::warning(decision.reason);
         let answer = Answer {
             uid: &request.uid,
@@ -135,12 +153,10 @@ impl Shared {
             version: decision.version.as_deref(),
             warning: warning.as_deref(),
         };
-        let response = match answer.to_json() {
+        match answer.to_json() {
             Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-        };
-        self.webhook.metrics.decided(&decision, begun.elapsed().as_secs_f64());
-        response
+        }
     }
 
     /// One line per decision: at `info` where somebody asked for the cache and did not get it.
@@ -183,20 +199,19 @@ impl Shared {
 }
 
 impl Webhook {
-    fn decide(&self, request: &Request<'_>, kinds: &[MountKind], shed: Option<Shed>) -> Decision {
+    fn decide(&self, request: &mut Request<'_>, kinds: &[MountKind], course: Course) -> Decision {
         let unchanged = |reason| Decision::unchanged(None, reason);
-        let Some(object) = request.object.filter(|_| request.creates_pod()) else {
+        if !request.creates_pod() || matches!(request.object, Object::Absent) {
             return unchanged(Reason::NotAPod);
-        };
-        if !prefilter::may_concern(object.get()) {
-            return unchanged(Reason::NotArc);
         }
-        if let Some(cause) = shed {
-            self.metrics.shed(cause);
-            return unchanged(Reason::Overloaded);
-        }
-        let Ok(mut pod) = serde_json::from_str::<Value>(object.get()) else {
-            return unchanged(Reason::Unreadable);
+        let pod = match (course, &mut request.object) {
+            (Course::Pass, _) => return unchanged(Reason::NotArc),
+            (Course::Shed(cause), _) => {
+                self.metrics.shed(cause);
+                return unchanged(Reason::Overloaded);
+            }
+            (Course::Decide, Object::Read(pod)) => pod,
+            (Course::Decide, _) => return unchanged(Reason::Unreadable),
         };
         let state = self.published.get();
         let context = Context {
@@ -206,7 +221,7 @@ impl Webhook {
             assumed: None,
         };
         // A panic would be a bug, and no reason to answer with anything but "unchanged".
-        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| decide(&mut pod, context)));
+        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| decide(pod, context)));
         decided.unwrap_or_else(|_| unchanged(Reason::Internal))
     }
 }
@@ -214,6 +229,7 @@ impl Webhook {
 #[cfg(test)]
 mod tests {
     use prometheus::Registry;
+    use serde_json::Value;
 
     use super::*;
 
