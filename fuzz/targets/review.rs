@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use headstart_externals::config::{Config, OwnTemplate};
 use headstart_externals::state::{MountKind, PublishedState};
 use headstart_webhook::decide::{Context, decide};
-use headstart_webhook::review::Request;
+use headstart_webhook::review::{Object, Request};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -21,12 +21,14 @@ static STATES: LazyLock<[PublishedState; 2]> = LazyLock::new(|| {
 });
 
 fuzz_target!(|body: &[u8]| {
-    let request = Request::parse(body);
-    let object = match &request {
-        Ok(request) => request.object.map(|object| object.get().as_bytes()),
-        Err(_) => Some(body),
+    let pod = match Request::parse(body, true) {
+        Ok(Request { object: Object::Read(pod), .. }) => pod,
+        Ok(_) => return,
+        Err(_) => match serde_json::from_slice(body) {
+            Ok(pod) => pod,
+            Err(_) => return,
+        },
     };
-    let Some(pod) = object.and_then(|object| serde_json::from_slice::<Value>(object).ok()) else { return };
     for state in STATES.iter() {
         for kind in [MountKind::HostPath, MountKind::Image] {
             let assumed = state.versions.first();

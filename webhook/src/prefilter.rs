@@ -1,4 +1,4 @@
-//! A look at a pod's bytes that passes over most pods which are none of Actions Runner Controller's, unparsed.
+//! A look at a review's bytes that passes over most pods which are none of Actions Runner Controller's, unparsed.
 //!
 //! Where namespaces opt in, other pods come by too, and parsing is most of the work for a pod. Every rule begins with
 //! one of a few fixed words somewhere in the pod, so a pod without any of them can only be `not-arc`. The look knows
@@ -21,18 +21,18 @@ static MARKS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
     [label(EPHEMERAL_RUNNER), label(RUNNER_POD), label(OLDER_RUNNER), Finder::new(STEP)]
 });
 
-/// Whether a rule may know the pod; if not, it is none of ARC's.
-pub(crate) fn may_concern(pod: &str) -> bool {
-    MARKS.iter().any(|mark| mark.find(pod.as_bytes()).is_some())
+/// Whether a rule may know the pod in a review; if not, it is none of ARC's.
+pub(crate) fn may_concern(review: &[u8]) -> bool {
+    MARKS.iter().any(|mark| mark.find(review).is_some())
 }
 
 /// The label that every pod carries which was given a version.
 static OURS: LazyLock<Finder<'static>> =
     LazyLock::new(|| Finder::new(&format!("\"{VERSION_LABEL}\"")).into_owned());
 
-/// Whether the pod may carry the cache already.
-pub(crate) fn may_be_ours(pod: &str) -> bool {
-    OURS.find(pod.as_bytes()).is_some()
+/// Whether the pod in a review may carry the cache already.
+pub(crate) fn may_be_ours(review: &[u8]) -> bool {
+    OURS.find(review).is_some()
 }
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ mod tests {
         for (path, pod) in pods {
             let context =
                 Context { namespace: "n", kinds: &[], state: Err(Reason::StateUnknown), assumed: None };
-            let concerns = may_concern(&pod.to_string());
+            let concerns = may_concern(pod.to_string().as_bytes());
             let reason = decide(&mut pod.clone(), context).reason;
             assert_eq!(concerns, reason != Reason::NotArc, "{}: {reason}", path.display());
             passed_over += usize::from(!concerns);
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_name_of_a_runners_image_alone_is_no_mark() {
-        assert!(!may_concern(r#"{"image":"ghcr.io/actions/actions-runner:2.330.0"}"#));
-        assert!(may_concern(r#"{"labels":{"actions-runner":"x"}}"#));
+        assert!(!may_concern(br#"{"image":"ghcr.io/actions/actions-runner:2.330.0"}"#));
+        assert!(may_concern(br#"{"labels":{"actions-runner":"x"}}"#));
     }
 }

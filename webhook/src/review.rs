@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use json_patch::PatchOperation;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::reason::{Outcome, Reason};
@@ -15,21 +16,22 @@ use crate::reason::{Outcome, Reason};
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
-/// A request as posted by the API server; the pod itself stays unread.
+/// A review as posted by the API server.
 #[derive(Debug, Deserialize)]
-struct ReviewIn<'a> {
+#[serde(bound(deserialize = "O: Deserialize<'de>"))]
+struct ReviewIn<'a, O> {
     #[serde(rename = "apiVersion", borrow, default)]
     api_version: Cow<'a, str>,
     #[serde(borrow, default)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    request: Option<Request<'a>>,
+    request: Option<Request<'a, Option<O>>>,
 }
 
 /// What a decision needs of a request.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Request<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+pub struct Request<'a, O = Object<'a>> {
     /// Must be in the answer; never empty.
     #[serde(borrow, default)]
     pub uid: Cow<'a, str>,
@@ -45,9 +47,19 @@ pub struct Request<'a> {
     /// The type of the object.
     #[serde(borrow, default)]
     pub kind: GroupVersionKind<'a>,
-    /// The object, unread; absent for deletions.
-    #[serde(borrow)]
-    pub object: Option<&'a RawValue>,
+    /// What it is about.
+    pub object: O,
+}
+
+/// The object of a request.
+#[derive(Debug)]
+pub enum Object<'a> {
+    /// There is none, as with deletions.
+    Absent,
+    /// Its text, for requests that need no look at it, and where it is no JSON that can be read.
+    Unread(&'a RawValue),
+    /// The object itself.
+    Read(Value),
 }
 
 /// A type of the Kubernetes API.
@@ -129,15 +141,15 @@ struct AuditAnnotations<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads the envelope of `body`.
-    pub fn parse(body: &'a [u8]) -> Result<Self, NotAReview> {
-        let review: ReviewIn<'a> =
-            serde_json::from_slice(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
-        if review.kind != KIND || review.api_version != API_VERSION {
-            let (kind, api_version) = (review.kind.into_owned(), review.api_version.into_owned());
-            return Err(NotAReview::Kind { kind, api_version });
+    /// Reads the envelope of `body`, and the object in the same pass if `with_object`.
+    pub fn parse(body: &'a [u8], with_object: bool) -> Result<Self, NotAReview> {
+        // Once for all strings in it.
+        let body = std::str::from_utf8(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
+        if with_object && let Ok(request) = parse_as::<Value>(body) {
+            return Ok(request.with(|object| object.map_or(Object::Absent, Object::Read)));
         }
-        review.request.filter(|request| !request.uid.is_empty()).ok_or(NotAReview::NoUid)
+        let request = parse_as::<&RawValue>(body)?;
+        Ok(request.with(|object| object.map_or(Object::Absent, Object::Unread)))
     }
 
     /// Whether this creates a pod.
@@ -146,15 +158,35 @@ impl<'a> Request<'a> {
         self.operation == "CREATE" && kind.kind == "Pod" && kind.version == "v1" && kind.group.is_empty()
     }
 
-    /// The object's name, or what it is to begin with. Reads the object again, so only for what people get to see.
-    pub fn object_name(&self) -> Cow<'a, str> {
+    /// The object's name, or what it is to begin with.
+    pub fn object_name(&self) -> Cow<'_, str> {
         if !self.name.is_empty() {
-            return self.name.clone();
+            return Cow::Borrowed(&self.name);
         }
-        let named = self.object.and_then(|object| serde_json::from_str::<Named<'a>>(object.get()).ok());
-        let Metadata { name, generate_name } = named.unwrap_or_default().metadata;
-        if name.is_empty() { generate_name } else { name }
+        let Named { metadata } = match &self.object {
+            Object::Absent => Named::default(),
+            Object::Unread(text) => serde_json::from_str(text.get()).unwrap_or_default(),
+            Object::Read(object) => Named::deserialize(object).unwrap_or_default(),
+        };
+        if metadata.name.is_empty() { metadata.generate_name } else { metadata.name }
     }
+}
+
+impl<'a, O> Request<'a, O> {
+    fn with<P>(self, object: impl FnOnce(O) -> P) -> Request<'a, P> {
+        let Self { uid, namespace, name, operation, kind, object: old } = self;
+        Request { uid, namespace, name, operation, kind, object: object(old) }
+    }
+}
+
+fn parse_as<'a, O: Deserialize<'a>>(body: &'a str) -> Result<Request<'a, Option<O>>, NotAReview> {
+    let review: ReviewIn<'a, O> =
+        serde_json::from_str(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
+    if review.kind != KIND || review.api_version != API_VERSION {
+        let (kind, api_version) = (review.kind.into_owned(), review.api_version.into_owned());
+        return Err(NotAReview::Kind { kind, api_version });
+    }
+    review.request.filter(|request| !request.uid.is_empty()).ok_or(NotAReview::NoUid)
 }
 
 /// The part of an object that names it.
@@ -221,7 +253,7 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> Result<(String, bool), NotAReview> {
-        Request::parse(body.as_bytes()).map(|request| (request.uid.to_string(), request.creates_pod()))
+        Request::parse(body.as_bytes(), false).map(|request| (request.uid.to_string(), request.creates_pod()))
     }
 
     fn review(request: &str) -> String {
@@ -261,11 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_cannot_be_read_leaves_a_review_that_can_be_answered() {
+        let object = |text: &str| review(&format!(r#"{{"uid":"u","object":{text}}}"#));
+        let parse = |body: &str| format!("{:?}", Request::parse(body.as_bytes(), true).unwrap().object);
+        assert!(parse(&object(r#"{"a":"b"}"#)).starts_with("Read"));
+        assert!(parse(&object(r#"{"a":"\ud800"}"#)).starts_with("Unread"), "half a character");
+        assert_eq!(parse(&object("null")), "Absent");
+        assert_eq!(parse(&review(r#"{"uid":"u"}"#)), "Absent");
+    }
+
+    #[test]
     fn pods_are_named_by_what_is_known_of_them() {
         let name = |name: &str, metadata: &str| {
             let body =
                 review(&format!(r#"{{"uid":"u","name":"{name}","object":{{"metadata":{metadata}}}}}"#));
-            Request::parse(body.as_bytes()).unwrap().object_name().into_owned()
+            let names = [true, false]
+                .map(|read| Request::parse(body.as_bytes(), read).unwrap().object_name().into_owned());
+            assert_eq!(names[0], names[1]);
+            names[0].clone()
         };
         assert_eq!(name("a", r#"{"name":"b"}"#), "a");
         assert_eq!(name("", r#"{"name":"b","generateName":"c-"}"#), "b");

@@ -18,7 +18,6 @@ use headstart_externals::state::MountKind;
 use headstart_runtime::age::Age;
 use headstart_runtime::lag::Lag;
 use headstart_runtime::shutdown::Shutdown;
-use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -27,7 +26,7 @@ use crate::metrics::{Metrics, Shed};
 use crate::prefilter;
 use crate::published::Published;
 use crate::reason::{Outcome, Reason};
-use crate::review::{self, Answer, Request};
+use crate::review::{self, Answer, Object, Request};
 
 /// Largest body in bytes; the API server takes objects of at most 3 MiB.
 const MAX_BODY: usize = 4 << 20;
@@ -67,6 +66,17 @@ pub struct RequestLimits {
 const HOST_PATH: &[MountKind] = &[MountKind::HostPath];
 const IMAGE: &[MountKind] = &[MountKind::Image];
 const AUTO: &[MountKind] = &[MountKind::HostPath, MountKind::Image];
+
+/// How far to go with a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It concerns no pod of ARC.
+    Pass,
+    /// It may, but there is no room or time for it.
+    Shed(Shed),
+    /// It may, and is decided over.
+    Decide,
+}
 
 /// What all routes share.
 struct Shared {
@@ -122,15 +132,15 @@ impl Shared {
             Ok(Err(refused)) => return refused,
             Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response(),
         };
-        let causes = [
-            (count > i64::from(limits.in_flight), Shed::InFlight),
-            (self.webhook.lag.get() > limits.deadline / 3, Shed::Lag),
-            (begun.elapsed() > limits.deadline, Shed::Deadline),
-        ];
-        let shed = causes.into_iter().find_map(|(is_so, cause)| is_so.then_some(cause));
         let read = Instant::now();
-        match Request::parse(&body) {
-            Ok(request) => self.answer(&request, kinds, shed, read),
+        let course = self.webhook.course(&body, count, read - begun);
+        match Request::parse(&body, course == Course::Decide) {
+            Ok(mut request) => {
+                let decision = self.webhook.decide(&mut request, kinds, course);
+                let response = self.answer(&request, &decision);
+                metrics.decided(&decision, read.elapsed().as_secs_f64());
+                response
+            }
             Err(error) => {
                 metrics.unreadable();
                 tracing::warn!(%error, "not an AdmissionReview");
@@ -152,20 +162,12 @@ impl Shared {
         Ok((body, room))
     }
 
-    /// The answer to a request whose body was there at `read`.
-    fn answer(
-        &self,
-        request: &Request<'_>,
-        kinds: &[MountKind],
-        shed: Option<Shed>,
-        read: Instant,
-    ) -> Response {
-        let decision = self.webhook.decide(request, kinds, shed);
+    fn answer(&self, request: &Request<'_>, decision: &Decision) -> Response {
         let note = match decision.rule {
             Some(rule) => format!("{rule}/{}", decision.reason),
             None => decision.reason.to_string(),
         };
-        self.log(request, &decision, &note);
+        self.log(request, decision, &note);
         let warning = review::warning(decision.reason);
         let answer = Answer {
             uid: &request.uid,
@@ -174,12 +176,10 @@ impl Shared {
             version: decision.version.as_deref(),
             warning: warning.as_deref(),
         };
-        let response = match answer.to_json() {
+        match answer.to_json() {
             Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-        };
-        self.webhook.metrics.decided(&decision, read.elapsed().as_secs_f64());
-        response
+        }
     }
 
     /// One line per decision: at `info` where somebody asked for the cache and did not get it.
@@ -223,21 +223,37 @@ impl Shared {
 }
 
 impl Webhook {
-    fn decide(&self, request: &Request<'_>, kinds: &[MountKind], shed: Option<Shed>) -> Decision {
+    /// How far to go with a body that took `waited` to come, as one of `count` in progress.
+    fn course(&self, body: &[u8], count: i64, waited: Duration) -> Course {
+        if !prefilter::may_concern(body) {
+            return Course::Pass;
+        }
+        let RequestLimits { deadline, in_flight } = self.limits;
+        let causes = [
+            (count > i64::from(in_flight), Shed::InFlight),
+            (self.lag.get() > deadline / 3, Shed::Lag),
+            (waited > deadline, Shed::Deadline),
+        ];
+        match causes.into_iter().find_map(|(is_so, cause)| is_so.then_some(cause)) {
+            // A pod of ours must be completed: what others added to it could write to the cache of the whole node.
+            Some(cause) if !prefilter::may_be_ours(body) => Course::Shed(cause),
+            _ => Course::Decide,
+        }
+    }
+
+    fn decide(&self, request: &mut Request<'_>, kinds: &[MountKind], course: Course) -> Decision {
         let unchanged = |reason| Decision::unchanged(None, reason);
-        let Some(object) = request.object.filter(|_| request.creates_pod()) else {
+        if !request.creates_pod() || matches!(request.object, Object::Absent) {
             return unchanged(Reason::NotAPod);
-        };
-        if !prefilter::may_concern(object.get()) {
-            return unchanged(Reason::NotArc);
         }
-        // A pod of ours must be completed: what others added to it could write to the cache of the whole node.
-        if let Some(cause) = shed.filter(|_| !prefilter::may_be_ours(object.get())) {
-            self.metrics.shed(cause);
-            return unchanged(Reason::Overloaded);
-        }
-        let Ok(mut pod) = serde_json::from_str::<Value>(object.get()) else {
-            return unchanged(Reason::Unreadable);
+        let pod = match (course, &mut request.object) {
+            (Course::Pass, _) => return unchanged(Reason::NotArc),
+            (Course::Shed(cause), _) => {
+                self.metrics.shed(cause);
+                return unchanged(Reason::Overloaded);
+            }
+            (Course::Decide, Object::Read(pod)) => pod,
+            (Course::Decide, _) => return unchanged(Reason::Unreadable),
         };
         let state = self.published.get();
         let context = Context {
@@ -247,7 +263,7 @@ impl Webhook {
             assumed: None,
         };
         // A panic would be a bug, and no reason to answer with anything but "unchanged".
-        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| decide(&mut pod, context)));
+        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| decide(pod, context)));
         decided.unwrap_or_else(|_| unchanged(Reason::Internal))
     }
 }
@@ -255,6 +271,7 @@ impl Webhook {
 #[cfg(test)]
 mod tests {
     use prometheus::Registry;
+    use serde_json::Value;
 
     use super::*;
 
