@@ -122,8 +122,9 @@ pub(crate) fn carried(pod: Pod<'_>, shape: Rule, state: &PublishedState) -> Opti
     };
     std::iter::once(VOLUME).chain(taken_over).find_map(|name| {
         let (version, kind) = version_of(pod.volume(name)?.1, state, VersionDir::tree)?;
+        let farm = pod.volume(FARM).filter(|_| shape == Rule::RunnerLegacy);
         let farm_shows = |folder: fn(&VersionDir) -> PathBuf| {
-            pod.volume(FARM).is_some_and(|(_, volume)| version_of(volume, state, folder).is_some())
+            farm.is_some_and(|(_, volume)| version_of(volume, state, folder).is_some())
         };
         let is_paired = farm_shows(VersionDir::farm);
         let volumes = if is_paired || farm_shows(VersionDir::tree) { vec![name, FARM] } else { vec![name] };
