@@ -240,6 +240,9 @@ async fn paired_runners_that_lose_host_paths_are_told_of() {
     let message = told[0]["message"].as_str().unwrap();
     assert!(message.starts_with("1 paired runner "), "the others need nothing: {message}");
     assert!(!cluster.state().unwrap().allows(name, MountKind::HostPath), "nor is a new pod given one");
+    // What the Event warns of: the workflow pod as the runner's hook template makes it.
+    let refused = control_plane.apply(&workflow_of_paired(name).to_string()).unwrap_err().to_string();
+    assert!(refused.contains("violates PodSecurity") && refused.contains("hostPath"), "{refused}");
 
     // Once per change, and anew with the next one.
     control_plane.kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce-"]).unwrap();
@@ -254,6 +257,22 @@ async fn paired_runners_that_lose_host_paths_are_told_of() {
     control_plane.kubectl(&["label", "namespace", name, strict]).unwrap();
     until("another warning", || async { events().filter(|events| events.len() > 1) }).await;
     assert_eq!(events().unwrap().len(), 2);
+}
+
+/// A pod that is as strict as can be but for the tree that a paired runner's template brings.
+fn workflow_of_paired(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "workflow", "namespace": namespace, "labels": { "runner-pod": "busy" } },
+        "spec": {
+            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+            "containers": [{
+                "name": "job", "image": "x",
+                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+            }],
+            "volumes": [{ "name": "headstart-externals", "hostPath": { "path": "/x", "type": "Directory" } }],
+        },
+    })
 }
 
 /// A policy that no label of Pod Security shows; it is in force a moment later.
