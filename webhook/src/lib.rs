@@ -7,6 +7,7 @@ pub mod args;
 pub mod decide;
 mod edit;
 pub mod metrics;
+mod object;
 mod placement;
 mod plan;
 mod pod;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::object::Unmanaged;
 use crate::reason::{Outcome, Reason};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -58,7 +59,7 @@ pub enum Object<'a> {
     Absent,
     /// Its text, for requests that need no look at it, and where it is no JSON that can be read.
     Unread(&'a RawValue),
-    /// The object itself.
+    /// The object itself, without its managed fields.
     Read(Value),
 }
 
@@ -145,8 +146,8 @@ impl<'a> Request<'a> {
     pub fn parse(body: &'a [u8], with_object: bool) -> Result<Self, NotAReview> {
         // Once for all strings in it.
         let body = std::str::from_utf8(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
-        if with_object && let Ok(request) = parse_as::<Value>(body) {
-            return Ok(request.with(|object| object.map_or(Object::Absent, Object::Read)));
+        if with_object && let Ok(request) = parse_as::<Unmanaged>(body) {
+            return Ok(request.with(|object| object.map_or(Object::Absent, |object| Object::Read(object.0))));
         }
         let request = parse_as::<&RawValue>(body)?;
         Ok(request.with(|object| object.map_or(Object::Absent, Object::Unread)))

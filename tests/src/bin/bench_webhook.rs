@@ -1,7 +1,9 @@
-//! `make bench-webhook`: admissions per second and their times, beside the cheapest answer of the same server.
+//! `make bench-webhook`: admissions per second and their times, beside the cheapest answer of the same server. The one
+//! argument is the webhook to measure.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,10 +29,13 @@ struct Row {
     question: usize,
     connections: usize,
     samples: Vec<Sample>,
+    /// Processor time of the server for each answer, in microseconds.
+    processor: Vec<f64>,
 }
 
 fn main() -> ExitCode {
     headstart_runtime::program::install_crypto();
+    let program = PathBuf::from(std::env::args_os().nth(1).expect("usage: bench-webhook <program>"));
     let questions = [
         reviews::floor(),
         reviews::bystander(),
@@ -39,11 +44,12 @@ fn main() -> ExitCode {
         reviews::large_rewritten(),
     ];
     let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
-    let (rows, memory) = runtime.block_on(saturate(&questions));
+    let (rows, memory) = runtime.block_on(saturate(&program, &questions));
     drop(runtime);
     print_rows(&questions, &rows);
     println!("\nresident memory: {:.1} MB idle, {:.1} MB after the load\n", memory.0, memory.1);
-    let pace = std::thread::spawn(move || pace(&[reviews::floor(), reviews::rewritten()])).join().unwrap();
+    let pace =
+        std::thread::spawn(move || pace(&program, &[reviews::floor(), reviews::rewritten()])).join().unwrap();
     let verdicts = [
         share("webhook-bystander-share-of-floor", &rows, 1, 0.4),
         share("webhook-rewritten-share-of-floor", &rows, 2, 0.25),
@@ -58,18 +64,28 @@ fn main() -> ExitCode {
 }
 
 /// Every question at every number of connections, in turns, and the memory before and after.
-async fn saturate(questions: &[Question]) -> (Vec<Row>, (f64, f64)) {
-    let subject = Subject::start().await;
+async fn saturate(program: &Path, questions: &[Question]) -> (Vec<Row>, (f64, f64)) {
+    let subject = Subject::start(program).await;
     let idle = subject.memory().await;
     let all =
         CONNECTIONS.iter().flat_map(|connections| (0..questions.len()).map(move |at| (*connections, at)));
-    let mut rows: Vec<Row> =
-        all.map(|(connections, question)| Row { question, connections, samples: Vec::new() }).collect();
+    let mut rows: Vec<Row> = all
+        .map(|(connections, question)| Row {
+            question,
+            connections,
+            samples: Vec::new(),
+            processor: Vec::new(),
+        })
+        .collect();
     for round in 1..=ROUNDS {
         eprintln!("… round {round} of {ROUNDS}, {} s", rows.len() as u64 * PHASE.as_secs());
         for row in &mut rows {
             let request = &questions[row.question].request;
-            row.samples.push(saturated(&subject.target, request, row.connections, PHASE).await);
+            let before = subject.processor().await;
+            let sample = saturated(&subject.target, request, row.connections, PHASE).await;
+            let used = subject.processor().await - before;
+            row.processor.push(used * 1e6 / (sample.rate * PHASE.as_secs_f64()));
+            row.samples.push(sample);
         }
     }
     (rows, (idle, subject.memory().await))
@@ -90,20 +106,21 @@ fn share(figure: &'static str, rows: &[Row], question: usize, aim: f64) -> Verdi
 
 fn print_rows(questions: &[Question], rows: &[Row]) {
     println!(
-        "| request | connections | per second (spread) | p50 ms | p99 ms | p99.9 ms | share of floor (spread) |"
+        "| request | connections | per second (spread) | server µs | p50 ms | p99 ms | p99.9 ms | share of floor (spread) |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     for row in rows {
         let rate = Spread::new(row.samples.iter().map(|sample| sample.rate));
         let time = |share| Spread::new(row.samples.iter().map(|sample| sample.within(share))).median;
         let floor = to_floor(rows, row);
         println!(
-            "| {} | {} | {:.0} ({:.0} to {:.0}) | {:.2} | {:.2} | {:.2} | {:.2} ({:.2} to {:.2}) |",
+            "| {} | {} | {:.0} ({:.0} to {:.0}) | {:.1} | {:.2} | {:.2} | {:.2} | {:.2} ({:.2} to {:.2}) |",
             questions[row.question].name,
             row.connections,
             rate.median,
             rate.low,
             rate.high,
+            Spread::new(row.processor.iter().copied()).median,
             time(0.5),
             time(0.99),
             time(0.999),
@@ -115,12 +132,12 @@ fn print_rows(questions: &[Question], rows: &[Row]) {
 }
 
 /// The same pace for each question, with the server alone on one processor; the p99 of the last one.
-fn pace(questions: &[Question]) -> Spread {
+fn pace(program: &Path, questions: &[Question]) -> Spread {
     let processors = processors();
     let (server, client) = (processors[0], processors[processors.len() - 1]);
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     stay_on(server);
-    let subject = runtime.block_on(Subject::start());
+    let subject = runtime.block_on(Subject::start(program));
     stay_on(client);
     let mut samples: Vec<Vec<Sample>> = questions.iter().map(|_| Vec::new()).collect();
     for round in 1..=ROUNDS {

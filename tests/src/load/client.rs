@@ -31,7 +31,11 @@ pub struct Connection {
     /// The first answer, which all others must equal but for their date, and where its body begins.
     first: (Vec<u8>, usize),
     buffer: Vec<u8>,
+    asked: u32,
 }
+
+/// One of so many answers is compared as a whole.
+const COMPARED: u32 = 16;
 
 impl Target {
     /// A server with a certificate that is its own authority.
@@ -66,7 +70,8 @@ impl Connection {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = target.connector.connect(name, stream).await.unwrap();
-        let mut this = Self { stream, request: request.clone(), first: (Vec::new(), 0), buffer: Vec::new() };
+        let mut this =
+            Self { stream, request: request.clone(), first: (Vec::new(), 0), buffer: Vec::new(), asked: 0 };
         this.first = this.ask_first().await;
         this.buffer = vec![0; this.first.0.len()];
         this
@@ -90,12 +95,14 @@ impl Connection {
         }
     }
 
-    /// Sends the request again and reads its answer.
+    /// Sends the request again and reads its answer; every now and then it is compared to its last byte.
     pub async fn ask(&mut self) {
         self.stream.write_all(&self.request.text).await.unwrap();
         self.stream.read_exact(&mut self.buffer).await.unwrap();
+        self.asked += 1;
         let (first, body) = (&self.first.0, self.first.1);
-        let same = self.buffer[..15] == first[..15] && self.buffer[body..] == first[body..];
+        let end = if self.asked.is_multiple_of(COMPARED) { first.len() } else { body + 1 };
+        let same = self.buffer[..15] == first[..15] && self.buffer[body..end] == first[body..end];
         assert!(same, "another answer than before: {}", String::from_utf8_lossy(&self.buffer));
     }
 }

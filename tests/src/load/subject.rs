@@ -1,5 +1,7 @@
 //! The webhook that is measured: the shipped program as a process of its own, and on which processor things run.
 
+use std::path::Path;
+
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
@@ -18,14 +20,13 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Starts the program that lies beside this one.
-    pub async fn start() -> Self {
+    /// Starts `program`.
+    pub async fn start(program: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tls = certificate(dir.path());
         let config = dir.path().join("config.yaml");
         std::fs::write(&config, configuration()).unwrap();
-        let program = std::env::current_exe().unwrap().with_file_name("headstart-webhook");
-        let mut command = with_owner(&program);
+        let mut command = with_owner(program);
         command.args(["--log-format=json", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"]);
         command.arg("--config").arg(&config);
         command.arg("--tls-cert").arg(&tls.tls_cert).arg("--tls-key").arg(&tls.tls_key);
