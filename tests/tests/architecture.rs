@@ -79,6 +79,7 @@ const PURE: &[&str] = &[
     "runtime/src/lease/election.rs",
     "webhook/src/decide.rs",
     "webhook/src/edit.rs",
+    "webhook/src/object.rs",
     "webhook/src/placement.rs",
     "webhook/src/plan.rs",
     "webhook/src/pod.rs",
