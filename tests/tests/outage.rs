@@ -182,8 +182,8 @@ async fn a_webhook_that_misbehaves_holds_up_no_pod_and_changes_none() {
         front.behave(Manner::Answering(front::as_it_is));
         setup.are_served(&namespace).await;
     }
-    // What failing open does not cover: a patch that can be read but not applied. This is why the webhook applies every
-    // patch itself before it sends it.
+    // What failing open does not cover: a patch that can be read but not applied. This is why the webhook records a patch
+    // while it makes the edits, and why properties hold it against another implementation.
     front.behave(Manner::Answering(front::misplaced_patch));
     let answer = create(&setup.client, &namespace, &setup.cases[0].object).await;
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
