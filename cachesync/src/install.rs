@@ -49,7 +49,7 @@ pub fn install(
     let dir = staging.dir();
     farm::write(&dir, &written)?;
     progress.reached(Step::FarmWritten);
-    complete::check(&job.profile.selection, job.arch, &written)?;
+    complete::check(&job.wanted.recipe.selection, job.arch, &written)?;
     // The canary runs what the source brought; whatever that does to the tree, the check after it will see.
     let canary = run_canary(store, &dir, &written, job.arch, canary_root)?;
     progress.reached(Step::CanaryPassed);
@@ -60,7 +60,7 @@ pub fn install(
     progress.reached(Step::ManifestWritten);
     sync_folders(dir.path())?;
     progress.reached(Step::Synced);
-    store.publish(staging, &job.revision.version, progress)?;
+    store.publish(staging, &job.wanted.version, progress)?;
     Ok(Installed { manifest, canary })
 }
 
@@ -87,7 +87,7 @@ fn write_tree(
     fetcher: &Fetcher,
     progress: &Progress,
 ) -> Outcome<Files> {
-    let intake = Intake::new(&job.profile.selection, job.arch, job.limits);
+    let intake = Intake::new(&job.wanted.recipe.selection, job.arch, job.limits);
     let mut writer = TreeWriter::create(&staging.dir().tree(), progress.clone())?;
     let fetched = source::fetch(job, root, staging, fetcher, progress)?;
     progress.reached(Step::SourceFetched);
@@ -102,7 +102,7 @@ fn check(dir: &VersionDir, job: Job<'_>, written: Files) -> Outcome<Manifest> {
     let found = inspect(&dir.tree())?;
     complete::compare(&written, &found)?;
     selinux::check(&dir.tree())?;
-    Ok(Manifest::new(job.revision.version.clone(), job.arch, found))
+    Ok(Manifest::new(job.wanted.version.clone(), job.arch, found))
 }
 
 fn run_canary(

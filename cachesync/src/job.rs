@@ -1,15 +1,14 @@
 //! What one install is to make.
 
 use headstart_externals::arch::Arch;
-use headstart_externals::config::{Limits, Profile, Revision};
+use headstart_externals::config::Limits;
+use headstart_externals::recipe::Wanted;
 
 /// What to install, and within which bounds.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
-    /// The recipe.
-    pub profile: &'a Profile,
-    /// The revision with its source.
-    pub revision: &'a Revision,
+    /// The version and its recipe.
+    pub wanted: &'a Wanted,
     /// Bounds of the source.
     pub limits: Limits,
     /// The architecture to install for.

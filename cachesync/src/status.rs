@@ -138,7 +138,6 @@ impl StatusBoard {
     /// Everything, as of now.
     pub fn status(&self) -> NodeStatus {
         let mut status = self.with(|board| board.status(Instant::now()));
-        // A file system that hangs must not hold up whoever updates the board.
         status.free_bytes = crate::store::free_bytes(status.root.as_ref());
         status
     }
@@ -351,6 +350,7 @@ impl Board {
                 .as_ref()
                 .map(|manifest| manifest.tree_sha256[..REPORTED_DIGITS].to_owned()),
             own_template: version.staged.own_template,
+            repairs: 0,
         });
         NodeReport::new(
             &self.node,

@@ -9,6 +9,7 @@ use headstart_externals::arch::Arch;
 use headstart_externals::config::Config;
 use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::Root;
+use headstart_externals::recipe::wanted;
 use headstart_externals::version::VersionName;
 use headstart_runtime::shutdown::Shutdown;
 
@@ -99,8 +100,8 @@ impl Agent {
         }
         let root = store.root();
         self.board.forget_lost(|version| root.version(version).manifest().exists());
-        for (_, revision) in config.revisions() {
-            self.board.staged(&revision.version, source::look(root, revision));
+        for wanted in wanted(&config, None) {
+            self.board.staged(&wanted.version, source::look(root, &wanted));
         }
         let (due, _) = self.board.due(Instant::now());
         for (name, failures) in due {
@@ -284,9 +285,8 @@ impl Order {
     }
 
     fn install(&self) -> Outcome<Installed> {
-        let Some((profile, revision)) =
-            self.config.revisions().find(|(_, revision)| revision.version == self.name)
-        else {
+        let wanted = wanted(&self.config, None).into_iter().find(|wanted| wanted.version == self.name);
+        let Some(wanted) = wanted else {
             return Err(Fault::new(FaultReason::Io, format!("{} is not configured any more", self.name)));
         };
         if !self.store.is_intact() {
@@ -295,7 +295,7 @@ impl Order {
                 "the root's lock was taken away; opening it anew",
             ));
         }
-        let job = Job { profile, revision, limits: self.config.limits, arch: self.options.arch };
+        let job = Job { wanted: &wanted, limits: self.config.limits, arch: self.options.arch };
         install(&self.store, job, &self.fetcher, &self.options.canary_root, &self.progress)
     }
 }

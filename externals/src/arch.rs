@@ -15,6 +15,9 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// Every architecture that Headstart serves.
+    pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
+
     /// The architecture that this program was compiled for; `None` where Headstart has no name for it.
     pub const fn host() -> Option<Self> {
         if cfg!(target_arch = "x86_64") {

@@ -13,10 +13,24 @@ pub enum FaultReason {
     RootUnsafe,
     /// Another agent holds the root's lock.
     RootLocked,
-    /// No space left on the node's file system.
+    /// The root is not the folder any more that the node has under its name.
+    RootReplaced,
+    /// No space left on the node's file system, or only what is kept in reserve.
     DiskFull,
+    /// The versions on the node would take more than the configured bytes together.
+    OverBudget,
     /// The source cannot be reached or is not there.
     SourceUnavailable,
+    /// The server of the source refuses what it is asked, or wants credentials.
+    SourceDenied,
+    /// The server of the source is silent or too slow.
+    SourceTimeout,
+    /// The source ended before its end, again and again.
+    SourceTruncated,
+    /// The server of the source redirects without end.
+    SourceRedirects,
+    /// The files with the credentials of the source are not there or cannot be used.
+    CredentialsUnusable,
     /// The stage of the version's runner image has not finished on this node.
     WaitingForStage,
     /// What is staged comes from another image than the one that is configured.
@@ -70,12 +84,19 @@ pub enum FaultReason {
 
 impl FaultReason {
     /// Every reason that this program gives, for metrics and documentation.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 35] = [
         Self::RootNotWritable,
         Self::RootUnsafe,
         Self::RootLocked,
+        Self::RootReplaced,
         Self::DiskFull,
+        Self::OverBudget,
         Self::SourceUnavailable,
+        Self::SourceDenied,
+        Self::SourceTimeout,
+        Self::SourceTruncated,
+        Self::SourceRedirects,
+        Self::CredentialsUnusable,
         Self::WaitingForStage,
         Self::StageImageMismatch,
         Self::NoSourceForArch,
@@ -122,8 +143,22 @@ impl FaultReason {
             }
             Self::RootUnsafe => "give the root folders to the agent's user, mode 0755, no links",
             Self::RootLocked => "stop the other agent, or give this one a root of its own",
-            Self::DiskFull => "free space on the file system of the root folder",
+            Self::RootReplaced => {
+                "nothing if the agent's pod is started anew by itself; else delete the agent's pod on this node"
+            }
+            Self::DiskFull => {
+                "free space on the file system of the root folder, or lower limits.reserveBytes"
+            }
+            Self::OverBudget => "raise limits.cacheBytes, or take out revisions that are retired",
             Self::SourceUnavailable => "check the source's path or URL and that this node can reach it",
+            Self::SourceDenied => "check the credentials of the source, and that they may read it",
+            Self::SourceTimeout | Self::SourceTruncated => {
+                "check the source's server and the way to it, or name a mirror; it is tried again"
+            }
+            Self::SourceRedirects => "check the source's address; its server leads in circles",
+            Self::CredentialsUnusable => {
+                "mount the Secret below --credentials, with `token`, or `username` and `password`"
+            }
             Self::WaitingForStage => {
                 "run the stage DaemonSet of this revision on this node; its init container says what holds it up"
             }

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod manifest;
 pub mod mount;
 pub mod names;
+pub mod recipe;
 pub mod relpath;
 pub mod report;
 pub mod selection;

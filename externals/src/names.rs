@@ -38,3 +38,8 @@ pub const REPORT_ANNOTATION: &str = "headstart.dev/node-report";
 
 /// Key of the PublishedState, as JSON, in the ConfigMap that the controller writes.
 pub const STATE_KEY: &str = "state.json";
+
+/// Prefixes of the taint keys that the controller may take from nodes: our own, those that Karpenter and the
+/// node-readiness controller know, and those that the cluster autoscaler ignores while it scales up.
+pub const STARTUP_TAINTS: [&str; 3] =
+    ["headstart.dev/", "readiness.k8s.io/", "startup-taint.cluster-autoscaler.kubernetes.io/"];

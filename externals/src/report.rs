@@ -59,6 +59,9 @@ pub struct VersionReport {
     /// Whether the stage found a hook template of the image's own; absent where no stage looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_template: Option<TemplateFinding>,
+    /// How often damage to it was repaired since the agent started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repairs: u32,
 }
 
 /// The life of a version on a node.
@@ -73,9 +76,15 @@ pub enum VersionState {
     Ready,
     /// The last attempt failed; it is tried again.
     Failed,
+    /// Complete and mountable, but not wanted on this node any more: it stays for the pods that name it.
+    Kept,
     /// A state that only a newer program knows; read, never written.
     #[serde(other)]
     Unknown,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl NodeReport {

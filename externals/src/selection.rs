@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
 use crate::glob;
@@ -15,7 +15,7 @@ const ALPINE: &str = "_alpine";
 pub const NODE: &str = "bin/node";
 
 /// The recipe of a tree: what is kept of each entry, and which entries are knowingly left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selection {
     /// What is kept.
@@ -25,7 +25,7 @@ pub struct Selection {
 }
 
 /// What is kept of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Entries {
     /// Every file of every entry that is not omitted.

@@ -9,9 +9,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Hooks};
+use crate::arch::Arch;
+use crate::config::{Config, Hooks, Profile, Revision};
 use crate::image::ImagePattern;
 use crate::names::API_VERSION;
+use crate::recipe::Recipe;
 use crate::version::VersionName;
 
 /// Everything that an admission decision depends on, besides the pod.
@@ -31,8 +33,22 @@ pub struct PublishedState {
     pub node_selector: BTreeMap<String, String>,
     /// Where which volume kind may be used.
     pub allowed: Allowed,
-    /// All versions that pods may carry, in the order of the configuration.
+    /// What `auto` means in the namespaces that ask for it, for people; the webhook goes by `allowed`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub auto: BTreeMap<String, AutoKind>,
+    /// All versions that pods may carry, in the order of the configuration; then those that agents may delete.
     pub versions: Vec<PublishedVersion>,
+}
+
+/// The volume kind that a namespace labelled `auto` gets, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoKind {
+    /// The kind; absent where pods are left as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<MountKind>,
+    /// For people.
+    pub reason: String,
 }
 
 /// One version and what it stands for.
@@ -53,6 +69,12 @@ pub struct PublishedVersion {
     /// The externals image with the same content, pinned by digest; absent where only hostPath is possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_image: Option<String>,
+    /// The architectures that it is made for; empty for all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub arches: BTreeSet<Arch>,
+    /// How agents build it where the configuration forgot it although pods may still name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
 }
 
 /// The life of a version in the cluster.
@@ -97,14 +119,9 @@ impl PublishedState {
     /// The state that follows from configuration alone: every revision is there, the newest of each profile offered.
     pub fn immediate(config: &Config) -> Self {
         let versions = config.profiles.iter().flat_map(|profile| {
-            let newest = profile.revisions.len().saturating_sub(1);
-            profile.revisions.iter().enumerate().map(move |(at, revision)| PublishedVersion {
-                name: revision.version.clone(),
-                phase: if at == newest { Phase::Offered } else { Phase::Retiring },
-                images: revision.images.clone(),
-                omit: profile.selection.omit.clone(),
-                hooks: profile.hooks.clone(),
-                volume_image: revision.volume_image.clone(),
+            profile.revisions.iter().enumerate().map(move |(at, revision)| {
+                let phase = if at == profile.target() { Phase::Offered } else { Phase::Retiring };
+                PublishedVersion::of(profile, revision, phase)
             })
         });
         Self {
@@ -114,6 +131,7 @@ impl PublishedState {
             host_root: config.host_root.clone(),
             node_selector: config.node_selector.clone(),
             allowed: Allowed::Everywhere,
+            auto: BTreeMap::new(),
             versions: versions.collect(),
         }
     }
@@ -145,6 +163,23 @@ impl PublishedState {
     pub fn offered_for<'s>(&'s self, image: &str) -> impl Iterator<Item = &'s PublishedVersion> {
         let offered = self.versions.iter().filter(|version| version.phase == Phase::Offered);
         offered.filter(move |version| version.images.iter().any(|pattern| pattern.matches(image)))
+    }
+}
+
+impl PublishedVersion {
+    /// What the configuration says of a revision.
+    pub fn of(profile: &Profile, revision: &Revision, phase: Phase) -> Self {
+        let arches = revision.source.arches();
+        Self {
+            name: revision.version.clone(),
+            phase,
+            images: revision.images.clone(),
+            omit: profile.selection.omit.clone(),
+            hooks: profile.hooks.clone(),
+            volume_image: revision.volume_image.clone(),
+            arches: if Arch::ALL.iter().all(|arch| arches.contains(arch)) { BTreeSet::new() } else { arches },
+            recipe: Some(Recipe::of(profile, revision)),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ fn version(name: &str, state: VersionState) -> VersionReport {
         reason: None,
         tree: None,
         own_template: None,
+        repairs: 0,
     }
 }
 
@@ -162,6 +163,7 @@ proptest! {
                 reason: Some(FaultReason::SourceUnavailable),
                 tree: Some("0".repeat(16)),
                 own_template: Some(TemplateFinding::Present),
+                repairs: u32::MAX,
             })
             .collect();
         let text = NodeReport::new(&node, Arch::Arm64, Some(FaultReason::RootNotWritable), versions).encode();

@@ -50,10 +50,10 @@ pub fn fetch<'a>(
     fetcher: &Fetcher,
     progress: &Progress,
 ) -> Outcome<Fetched<'a>> {
-    match &job.revision.source {
+    match &job.wanted.recipe.source {
         Source::Directory { path } => Ok(Fetched::Directory(PathBuf::from(path))),
         Source::RunnerImage { image, .. } => {
-            staged::find(root, &job.revision.version, image).map(Fetched::Staged)
+            staged::find(root, &job.wanted.version, image).map(Fetched::Staged)
         }
         Source::Archive { path, downloads } => {
             let download = downloads.get(&job.arch).ok_or_else(|| {

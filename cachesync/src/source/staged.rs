@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use headstart_externals::config::{Revision, Source};
+use headstart_externals::config::Source;
 use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::{Root, StagedDir};
+use headstart_externals::recipe::Wanted;
 use headstart_externals::staged::{SourceRecord, StageOutcome, TemplateFinding};
 use headstart_externals::version::VersionName;
 
@@ -31,14 +32,14 @@ pub struct Look {
     pub own_template: Option<TemplateFinding>,
 }
 
-/// Looks at what a stage run has left for this revision.
-pub fn look(root: &Root, revision: &Revision) -> Look {
-    let Source::RunnerImage { image, .. } = &revision.source else { return Look::default() };
-    let dir = root.staged_source(&revision.version);
+/// Looks at what a stage run has left for this version.
+pub fn look(root: &Root, wanted: &Wanted) -> Look {
+    let Source::RunnerImage { image, .. } = &wanted.recipe.source else { return Look::default() };
+    let dir = root.staged_source(&wanted.version);
     let record = fs::symlink_metadata(dir.record()).ok();
     let record = record.map(|metadata| (metadata.ino(), metadata.mtime(), metadata.mtime_nsec()));
     let read = record.and_then(|_| read(&dir).ok().flatten());
-    let findings = read.as_ref().and_then(|read| read.staged_from(image, &revision.version));
+    let findings = read.as_ref().and_then(|read| read.staged_from(image, &wanted.version));
     Look { record, own_template: findings.map(|(_, findings)| findings.own_template) }
 }
 

@@ -5,6 +5,8 @@ mod phases;
 mod template;
 mod writer;
 
+use std::collections::BTreeMap;
+
 use headstart_externals::names::API_VERSION;
 use headstart_externals::state::{Allowed, PublishedState};
 
@@ -28,6 +30,7 @@ pub fn next_state(
         host_root: config.host_root.clone(),
         node_selector: config.node_selector.clone(),
         allowed,
+        auto: previous.map_or_else(BTreeMap::new, |state| state.auto.clone()),
         versions: phases(cluster, before),
     };
     if previous != Some(&next) {
@@ -38,8 +41,6 @@ pub fn next_state(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use headstart_externals::config::Config;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use headstart_externals::config::{Config, Hooks, Profile, Revision};
+use headstart_externals::config::{Config, Hooks, Revision};
 use headstart_externals::state::{Phase, PublishedVersion};
 use headstart_externals::version::VersionName;
 
@@ -48,7 +48,7 @@ pub fn phases(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<Publishe
             let own_template = own_template(cluster.nodes, profile, revision, before);
             PublishedVersion {
                 hooks: Hooks { own_template, ..profile.hooks.clone() },
-                ..published(profile, revision, phase)
+                ..PublishedVersion::of(profile, revision, phase)
             }
         }));
     }
@@ -76,17 +76,6 @@ fn after_removal(phase: Phase) -> Phase {
     match phase {
         Phase::Offered | Phase::Retiring => Phase::Retiring,
         other => other,
-    }
-}
-
-fn published(profile: &Profile, revision: &Revision, phase: Phase) -> PublishedVersion {
-    PublishedVersion {
-        name: revision.version.clone(),
-        phase,
-        images: revision.images.clone(),
-        omit: profile.selection.omit.clone(),
-        hooks: profile.hooks.clone(),
-        volume_image: revision.volume_image.clone(),
     }
 }
 

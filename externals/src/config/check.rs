@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::file::{FileConfig, FileEntries, FileHooks, FileLimits, FileProfile, FileRevision};
+use super::file::{FileConfig, FileEntries, FileHooks, FileProfile, FileRevision};
 use super::problem::Problems;
-use super::{Config, Hooks, Limits, Profile, Revision, preset};
+use super::{Config, Hooks, Profile, Revision, preset};
 use crate::glob;
 use crate::image::{self, ImagePattern};
 use crate::names::API_VERSION;
@@ -12,6 +12,7 @@ use crate::relpath::RelPath;
 use crate::selection::{Entries, NODE, Selection};
 use crate::version::{PROFILE_NAME_MAX, VersionName, is_profile_name};
 
+mod bounds;
 mod labels;
 mod source;
 
@@ -19,7 +20,7 @@ const DEFAULT_HOST_ROOT: &str = "/var/lib/headstart";
 
 /// Turns the file's content into a [`Config`]; `problems` holds what reading it found already.
 pub(super) fn check(file: FileConfig, mut problems: Problems) -> Result<Config, Problems> {
-    let FileConfig { api_version, host_root, node_selector, limits, profiles } = file;
+    let FileConfig { api_version, host_root, node_selector, profiles, .. } = file;
     if api_version.as_deref() != Some(API_VERSION) {
         problems.add("apiVersion", format!("must be {API_VERSION}"));
     }
@@ -30,7 +31,10 @@ pub(super) fn check(file: FileConfig, mut problems: Problems) -> Result<Config, 
             problems.add("nodeSelector", format!("{key:?}: {value:?} is not a label that a node can have"));
         }
     }
-    let limits = check_limits(&limits, &mut problems);
+    let limits = bounds::check_limits(&file.limits, &mut problems);
+    let verify = bounds::check_verify(&file.verify, &mut problems);
+    let rollout = bounds::check_rollout(&file.rollout, &mut problems);
+    let startup_taints = bounds::check_taints(&file.startup_taints, &mut problems);
     if profiles.is_empty() {
         problems.add(
             "profiles",
@@ -44,24 +48,9 @@ pub(super) fn check(file: FileConfig, mut problems: Problems) -> Result<Config, 
         .collect();
     check_unique_names(&profiles, &mut problems);
     if problems.is_empty() {
-        Ok(Config { host_root, node_selector, limits, profiles })
+        Ok(Config { host_root, node_selector, limits, verify, rollout, startup_taints, profiles })
     } else {
         Err(problems)
-    }
-}
-
-fn check_limits(file: &FileLimits, problems: &mut Problems) -> Limits {
-    let default = Limits::default();
-    let mut limit = |value: Option<u64>, default: u64, name: &str| {
-        if value == Some(0) {
-            problems.add(format!("limits.{name}"), format!("must be at least 1; the default is {default}"));
-        }
-        value.unwrap_or(default)
-    };
-    Limits {
-        archive_bytes: limit(file.archive_bytes, default.archive_bytes, "archiveBytes"),
-        unpacked_bytes: limit(file.unpacked_bytes, default.unpacked_bytes, "unpackedBytes"),
-        files: limit(file.files, default.files, "files"),
     }
 }
 
@@ -99,7 +88,7 @@ struct Recipe {
 }
 
 fn check_profile(file: FileProfile, path: &str, problems: &mut Problems) -> Option<Profile> {
-    let FileProfile { name, preset, images, entries, omit, hooks, revisions } = file;
+    let FileProfile { name, preset, images, entries, omit, hooks, revisions, offer } = file;
     let name = check_name(name, path, problems);
     let recipe = match preset {
         Some(preset) => {
@@ -129,9 +118,16 @@ fn check_profile(file: FileProfile, path: &str, problems: &mut Problems) -> Opti
         };
         check_revision(file, inherited, &format!("{path}.revisions[{at}]"), problems)
     };
+    let names: Vec<Option<String>> = revisions.iter().map(|file| file.revision.clone()).collect();
     let revisions = revisions.into_iter().enumerate().filter_map(check).collect();
+    if offer.is_some() && !names.contains(&offer) {
+        problems.add(
+            format!("{path}.offer"),
+            "must be the `revision` name of one of the profile's revisions; leave it out to offer the newest",
+        );
+    }
     let (name, recipe) = (name?, recipe?);
-    Some(Profile { name, selection: recipe.selection, hooks: recipe.hooks, revisions })
+    Some(Profile { name, selection: recipe.selection, hooks: recipe.hooks, revisions, offer })
 }
 
 /// What a revision takes from its profile.

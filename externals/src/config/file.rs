@@ -14,6 +14,9 @@ pub(super) struct FileConfig {
     pub(super) host_root: Option<String>,
     pub(super) node_selector: BTreeMap<String, String>,
     pub(super) limits: FileLimits,
+    pub(super) verify: FileVerify,
+    pub(super) rollout: FileRollout,
+    pub(super) startup_taints: Vec<String>,
     pub(super) profiles: Vec<FileProfile>,
 }
 
@@ -23,6 +26,25 @@ pub(super) struct FileLimits {
     pub(super) archive_bytes: Option<u64>,
     pub(super) unpacked_bytes: Option<u64>,
     pub(super) files: Option<u64>,
+    pub(super) cache_bytes: Option<u64>,
+    pub(super) reserve_bytes: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FileVerify {
+    pub(super) interval_seconds: Option<u64>,
+    pub(super) bytes_per_second: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FileRollout {
+    pub(super) percent: Option<u8>,
+    pub(super) wait_seconds: Option<u64>,
+    pub(super) grace_seconds: Option<u64>,
+    pub(super) keep_seconds: Option<u64>,
+    pub(super) paused: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -35,6 +57,7 @@ pub(super) struct FileProfile {
     pub(super) omit: Option<Vec<String>>,
     pub(super) hooks: Option<FileHooks>,
     pub(super) revisions: Vec<FileRevision>,
+    pub(super) offer: Option<String>,
 }
 
 pub(super) enum FileEntries {
@@ -104,8 +127,30 @@ pub(super) struct FileArchive {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct FileDownload {
     pub(super) url: Option<String>,
+    pub(super) mirrors: Vec<FileMirror>,
+    pub(super) auth: Option<FileAuth>,
     pub(super) sha256: Option<String>,
     pub(super) format: Option<ArchiveFormat>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FileMirror {
+    pub(super) url: Option<String>,
+    pub(super) auth: Option<FileAuth>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FileAuth {
+    pub(super) bearer: Option<FileSecret>,
+    pub(super) basic: Option<FileSecret>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FileSecret {
+    pub(super) secret: Option<String>,
 }
 
 /// Reads the text; fields that nobody knows are listed as problems, a text that cannot be read at all is one.

@@ -7,7 +7,8 @@ mod file;
 mod preset;
 mod problem;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,12 @@ pub struct Config {
     pub node_selector: BTreeMap<String, String>,
     /// Bounds for what a source may cost.
     pub limits: Limits,
+    /// How versions on disk are checked again.
+    pub verify: Verify,
+    /// How versions are rolled out.
+    pub rollout: Rollout,
+    /// Keys of the taints that the controller takes from a node once its cache is ready; default none.
+    pub startup_taints: BTreeSet<String>,
     /// At least one profile, in the order of the file.
     pub profiles: Vec<Profile>,
 }
@@ -44,6 +51,34 @@ pub struct Limits {
     pub unpacked_bytes: u64,
     /// Most files, links and folders in a source; default 200,000.
     pub files: u64,
+    /// Most bytes that all versions on a node may take together; default 20 GiB.
+    pub cache_bytes: u64,
+    /// Free bytes on the node's file system that no install may touch; default 512 MiB.
+    pub reserve_bytes: u64,
+}
+
+/// How versions on disk are read again, to find damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verify {
+    /// How often each one is; default a day.
+    pub interval: Duration,
+    /// Most bytes read per second; default 32 MiB.
+    pub bytes_per_second: u64,
+}
+
+/// How a new version takes the place of the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// Of a hundred nodes that count, how many must have a version once it has waited for `wait`; default 95.
+    pub percent: u8,
+    /// How long a version waits for every node that counts; default 10 minutes.
+    pub wait: Duration,
+    /// How long nobody may have been given a version before it can be retired; default 5 minutes.
+    pub grace: Duration,
+    /// How long an agent must have known a version to be retired before it deletes it; default 10 minutes.
+    pub keep: Duration,
+    /// Nothing new is offered and nothing is retired; default false.
+    pub paused: bool,
 }
 
 /// A named recipe for trees.
@@ -57,6 +92,18 @@ pub struct Profile {
     pub hooks: Hooks,
     /// At least one revision, oldest first.
     pub revisions: Vec<Revision>,
+    /// The revision that is meant to be offered instead of the newest, as to roll back.
+    pub offer: Option<String>,
+}
+
+impl Profile {
+    /// Which of the revisions is meant to be offered: an index into them.
+    pub fn target(&self) -> usize {
+        let named = self.offer.as_ref().and_then(|offer| {
+            self.revisions.iter().position(|revision| revision.revision.as_ref() == Some(offer))
+        });
+        named.unwrap_or(self.revisions.len().saturating_sub(1))
+    }
 }
 
 /// What the container hooks in a profile's images are like.
@@ -100,7 +147,8 @@ pub struct Revision {
 }
 
 /// Where the content of a tree comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Source {
     /// A folder on the node that holds the entries.
     Directory {
@@ -124,18 +172,53 @@ pub enum Source {
 }
 
 /// One archive to download.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Download {
     /// `https://…`, `http://…` or `file:///…`.
     pub url: String,
+    /// Where else the same archive is, tried in order after `url`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
+    /// What `url` asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// Digest of the archive, lower-case hex; makes any transport trustworthy.
     pub sha256: String,
     /// How it is packed.
     pub format: ArchiveFormat,
 }
 
+/// Another address of an archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    /// `https://…`, `http://…` or `file:///…`.
+    pub url: String,
+    /// What it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+}
+
+/// Credentials for one address, sent over https to its own host alone. They lie in files that a Secret is mounted as,
+/// never in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Auth {
+    /// A bearer token, in the file `token`.
+    Bearer {
+        /// Name of the folder with the file, below the agent's `--credentials`.
+        secret: String,
+    },
+    /// Basic authentication, from the files `username` and `password`.
+    Basic {
+        /// Name of the folder with the files, below the agent's `--credentials`.
+        secret: String,
+    },
+}
+
 /// How an archive is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArchiveFormat {
     /// gzip
     #[serde(rename = "tar.gz")]
@@ -170,11 +253,43 @@ impl Config {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { archive_bytes: 2 << 30, unpacked_bytes: 8 << 30, files: 200_000 }
+        Self {
+            archive_bytes: 2 << 30,
+            unpacked_bytes: 8 << 30,
+            files: 200_000,
+            cache_bytes: 20 << 30,
+            reserve_bytes: 512 << 20,
+        }
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(24 * 3600), bytes_per_second: 32 << 20 }
+    }
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            percent: 95,
+            wait: Duration::from_secs(600),
+            grace: Duration::from_secs(300),
+            keep: Duration::from_secs(600),
+            paused: false,
+        }
     }
 }
 
 impl Source {
+    /// The architectures that it has something for.
+    pub fn arches(&self) -> BTreeSet<Arch> {
+        match self {
+            Self::Archive { downloads, .. } => downloads.keys().copied().collect(),
+            Self::Directory { .. } | Self::RunnerImage { .. } => Arch::ALL.into(),
+        }
+    }
+
     /// What of the source decides the content; where an archive is fetched from does not, its digest does.
     pub(crate) fn identity(&self) -> serde_json::Value {
         match self {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::super::file::{FileArchive, FileDirectory, FileDownload, FileRunnerImage, FileSource};
+use super::super::file::{
+    FileArchive, FileAuth, FileDirectory, FileDownload, FileMirror, FileRunnerImage, FileSecret, FileSource,
+};
 use super::super::problem::Problems;
-use super::super::{ArchiveFormat, Download, Source};
+use super::super::{ArchiveFormat, Auth, Download, Mirror, Source};
 use super::check_absolute;
 use crate::arch::Arch;
 use crate::image;
@@ -94,7 +96,7 @@ fn check_archive(file: FileArchive, path: &str, problems: &mut Problems) -> Opti
 }
 
 fn check_download(file: FileDownload, path: &str, problems: &mut Problems) -> Option<Download> {
-    let FileDownload { url, sha256, format } = file;
+    let FileDownload { url, mirrors, auth, sha256, format } = file;
     let sha256 = match sha256 {
         None => problems
             .none(format!("{path}.sha256"), "is missing; an archive is used only with its pinned digest"),
@@ -104,14 +106,22 @@ fn check_download(file: FileDownload, path: &str, problems: &mut Problems) -> Op
             format!("{digest:?} is not a sha256 of 64 lower-case hex digits"),
         ),
     };
-    let url = check_url(url, &format!("{path}.url"), problems)?;
+    let mirrors = mirrors
+        .into_iter()
+        .enumerate()
+        .filter_map(|(at, FileMirror { url, auth })| {
+            let (url, auth) = check_address(url, auth, &format!("{path}.mirrors[{at}]"), problems)?;
+            Some(Mirror { url: url.into(), auth })
+        })
+        .collect();
+    let (url, auth) = check_address(url, auth, path, problems)?;
     let Some(format) = format.or_else(|| ArchiveFormat::of_name(url.path())) else {
         return problems.none(
             format!("{path}.format"),
             format!("cannot be told from {:?}; give tar.gz, tar.xz or tar.zst", url.path()),
         );
     };
-    Some(Download { url: url.into(), sha256: sha256?, format })
+    Some(Download { url: url.into(), mirrors, auth, sha256: sha256?, format })
 }
 
 fn check_url(url: Option<String>, path: &str, problems: &mut Problems) -> Option<Url> {
@@ -130,4 +140,40 @@ fn check_url(url: Option<String>, path: &str, problems: &mut Problems) -> Option
         "file" if parsed.to_file_path().is_ok() => Some(parsed),
         _ => problems.none(path, format!("{text:?} must start with https://, http:// or file:///")),
     }
+}
+
+/// An address and what it asks for; a secret would be seen by everybody on any other way than https.
+fn check_address(
+    url: Option<String>,
+    auth: Option<FileAuth>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<(Url, Option<Auth>)> {
+    let url = check_url(url, &format!("{path}.url"), problems)?;
+    let auth = auth.and_then(|auth| check_auth(auth, &format!("{path}.auth"), problems));
+    if auth.is_some() && url.scheme() != "https" {
+        problems.add(format!("{path}.auth"), "is sent over https only; use an https:// address");
+    }
+    Some((url, auth))
+}
+
+fn check_auth(file: FileAuth, path: &str, problems: &mut Problems) -> Option<Auth> {
+    let mut secret = |FileSecret { secret }: FileSecret, kind: &str| match secret {
+        Some(name) if is_folder_name(&name) => Some(name),
+        _ => problems.none(
+            format!("{path}.{kind}.secret"),
+            "must name a folder below the agent's --credentials: letters, digits, dashes and dots",
+        ),
+    };
+    match (file.bearer, file.basic) {
+        (Some(file), None) => Some(Auth::Bearer { secret: secret(file, "bearer")? }),
+        (None, Some(file)) => Some(Auth::Basic { secret: secret(file, "basic")? }),
+        _ => problems.none(path, "must be either `bearer` or `basic`, each with a `secret`"),
+    }
+}
+
+/// Whether it can be the name of a Secret, and of the folder that it is mounted as.
+fn is_folder_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    !name.is_empty() && name.len() <= 253 && name.bytes().all(inner) && !name.starts_with('.')
 }
