@@ -24,6 +24,7 @@ use crate::copy_program::CopyProgramArgs;
 use crate::install::CanaryRoot;
 use crate::metrics::Metrics;
 use crate::progress::OnStep;
+use crate::published::Published;
 use crate::report::Reporter;
 use crate::source::Fetcher;
 use crate::stage::StageArgs;
@@ -85,9 +86,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub standalone: bool,
 
-    /// Namespace of the Lease that carries this node's report; needs --node-name
+    /// Namespace of the Lease that carries this node's report, and of the published state; needs --node-name
     #[arg(long, env = "HEADSTART_NAMESPACE", value_name = "NAME", requires = "node_name")]
     pub namespace: Option<String>,
+
+    /// ConfigMap with the published state, which tells what no pod needs any more
+    #[arg(long, env = "HEADSTART_PUBLISHED_STATE", default_value = "headstart-state", value_name = "NAME")]
+    pub published_state: String,
 }
 
 /// An agent that has its port and is ready to run.
@@ -106,7 +111,7 @@ impl Prepared {
 
 /// Checks the configuration and takes the port; `on_step` is called at every step of an install.
 pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow::Result<Prepared> {
-    let RunArgs { root, config, canary_root, node_name, admin_listen, standalone: _, namespace } = args;
+    let RunArgs { root, config, canary_root, node_name, admin_listen, namespace, published_state, .. } = args;
     let arch = Arch::host().context("this architecture is not supported; use amd64 or arm64")?;
     let root = root.unwrap_or(PathBuf::from(read_config(&config)?.host_root));
     // The canary runs in another folder, so paths must not depend on this one.
@@ -114,19 +119,22 @@ pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyh
     let canary_root =
         canary_root.map(std::path::absolute).transpose().context("--canary-root is not a path")?;
     let node = node_name.unwrap_or_else(host_name);
-    let board = StatusBoard::new(node, arch, root.display().to_string());
+    let published = Published::default();
+    let board = StatusBoard::new(node, arch, root.display().to_string(), published.clone());
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::new()?))?;
     let metrics = Metrics::new(&registry, board.clone())?;
     let fetcher = Fetcher::new(Handle::current()).context("failed to set up HTTPS")?;
     let canary_root = CanaryRoot(canary_root.unwrap_or_else(|| root.clone()));
-    let options = Options { root, config, canary_root, arch, on_step };
+    let options = Options { root, config, canary_root, arch, published: published.clone(), on_step };
     let agent = Agent::new(options, board.clone(), metrics, fetcher);
 
     let mut tasks = Tasks::new(shutdown.clone());
     if let Some(namespace) = namespace {
-        let reporter = Reporter::new(cluster::connect().await?, &namespace, board.reports(), &registry)?;
+        let client = cluster::connect().await?;
+        let reporter = Reporter::new(client.clone(), &namespace, board.clone(), &registry)?;
         tasks.add("reports", reporter.run(shutdown.clone()));
+        tasks.add("published state", published.run(client, namespace, published_state, shutdown.clone()));
     }
     let listener = TcpListener::bind(admin_listen)
         .await

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use headstart_externals::arch::Arch;
+use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::{Root, VersionDir};
 use headstart_externals::manifest::Manifest;
 use headstart_externals::selection::NODE;
 
 use crate::complete::{self, Files};
 use crate::durable::{sync_folders, write_document};
-use crate::fault::Outcome;
+use crate::fault::{Fault, Outcome};
 use crate::job::Job;
 use crate::progress::{Progress, Step};
 use crate::source::{self, Fetcher, Intake};
 use crate::store::{Staging, Store};
 use crate::tree::canary::{self, Canary};
 use crate::tree::farm;
-use crate::tree::inspect::{check_folder, inspect};
+use crate::tree::inspect::{check_folder, glance, inspect, inspect_paced};
 use crate::tree::selinux;
 use crate::tree::writer::TreeWriter;
 
@@ -35,6 +36,8 @@ pub struct Installed {
 pub struct CanaryRoot(pub PathBuf);
 
 /// Installs one version. On a fault nothing is published and staging is empty again.
+///
+/// Where it was there before, it must become what it was: `job.digest` is that tree's.
 pub fn install(
     store: &Store,
     job: Job<'_>,
@@ -64,18 +67,26 @@ pub fn install(
     Ok(Installed { manifest, canary })
 }
 
-/// Compares a version that is on disk already with its manifest, as thoroughly as a new one.
-pub fn verify(store: &Store, manifest: &Manifest) -> Outcome<()> {
+/// Compares a version that is on disk with its manifest; `read` is called with the number of bytes after every piece of
+/// content, and may end it.
+pub fn verify(store: &Store, manifest: &Manifest, read: &mut dyn FnMut(u64) -> Outcome<()>) -> Outcome<()> {
     let dir = store.root().version(&manifest.version);
     check_folder(&dir)?;
-    let found = inspect(&dir.tree())?;
-    complete::compare(&manifest.files, &found)?;
+    complete::compare(&manifest.files, &inspect_paced(&dir.tree(), read)?)?;
     farm::check(&dir, manifest)
 }
 
-/// Takes over a version that was verified.
-pub fn adopt(store: &Store, manifest: Manifest, canary_root: &CanaryRoot) -> Outcome<Installed> {
+/// Takes over a version that is on disk, if Node.js runs from it and it looks as its manifest says: all of it is read
+/// if `whole`, else only names, sizes and modes are compared.
+pub fn adopt(store: &Store, manifest: Manifest, canary_root: &CanaryRoot, whole: bool) -> Outcome<Installed> {
     let dir = store.root().version(&manifest.version);
+    if whole {
+        verify(store, &manifest, &mut |_| Ok(()))?;
+    } else {
+        check_folder(&dir)?;
+        complete::compare(&manifest.files, &glance(&dir.tree(), &manifest.files)?)?;
+        farm::check(&dir, &manifest)?;
+    }
     let canary = run_canary(store, &dir, &manifest.files, manifest.arch, canary_root)?;
     Ok(Installed { manifest, canary })
 }
@@ -102,7 +113,14 @@ fn check(dir: &VersionDir, job: Job<'_>, written: Files) -> Outcome<Manifest> {
     let found = inspect(&dir.tree())?;
     complete::compare(&written, &found)?;
     selinux::check(&dir.tree())?;
-    Ok(Manifest::new(job.wanted.version.clone(), job.arch, found))
+    let manifest = Manifest::new(job.wanted.version.clone(), job.arch, found);
+    match job.digest {
+        Some(digest) if digest != manifest.tree_sha256 => {
+            let message = format!("the source of {} has another content than before", manifest.version);
+            Err(Fault::new(FaultReason::SourceChanged, message))
+        }
+        _ => Ok(manifest),
+    }
 }
 
 fn run_canary(

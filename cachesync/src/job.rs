@@ -13,4 +13,6 @@ pub struct Job<'a> {
     pub limits: Limits,
     /// The architecture to install for.
     pub arch: Arch,
+    /// The digest that its tree must have, where it was there before.
+    pub digest: Option<&'a str>,
 }

@@ -1,15 +1,18 @@
 //! Where an install stands, for the status, the log and whoever wants to stop it at a step.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use headstart_externals::fault::FaultReason;
 use serde::Serialize;
 
 use crate::fault::{Fault, Outcome};
+use crate::room::Room;
 
-/// The steps of an install, in order; a crash after any of them leaves nothing half published.
+/// The steps of an install and of a removal, in order; a crash after any of them leaves nothing half published and
+/// nothing half removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Step {
@@ -35,10 +38,19 @@ pub enum Step {
     Published,
     /// Its name has reached the disk.
     NameSynced,
+    /// A version that nobody needs has lost its name, or a part of what belongs to it has.
+    Trashed,
+    /// That has reached the disk.
+    TrashSynced,
+    /// What had lost its name is removed.
+    Deleted,
 }
 
 impl Step {
-    /// Every step.
+    /// Every step of a removal.
+    pub const REMOVAL: [Self; 3] = [Self::Trashed, Self::TrashSynced, Self::Deleted];
+
+    /// Every step of an install.
     pub const ALL: [Self; 11] = [
         Self::StagingCreated,
         Self::SourceFetched,
@@ -52,6 +64,33 @@ impl Step {
         Self::Published,
         Self::NameSynced,
     ];
+}
+
+/// The phases of an install, for metrics: coarser than its steps.
+pub(crate) struct Phase;
+
+impl Phase {
+    /// Seconds by phase, from the seconds of each step.
+    pub(crate) fn seconds(steps: &[(Step, f64)]) -> BTreeMap<&'static str, f64> {
+        let mut seconds = BTreeMap::new();
+        for (step, took) in steps {
+            *seconds.entry(Self::of(*step)).or_default() += took;
+        }
+        seconds
+    }
+
+    /// The phase that ends with a step.
+    const fn of(step: Step) -> &'static str {
+        match step {
+            Step::StagingCreated | Step::SourceFetched => "fetch",
+            Step::TreeWritten | Step::FarmWritten => "write",
+            Step::CanaryPassed => "canary",
+            Step::TreeChecked => "check",
+            Step::ManifestWritten | Step::Synced => "sync",
+            Step::MovedBeside | Step::Published | Step::NameSynced => "publish",
+            Step::Trashed | Step::TrashSynced | Step::Deleted => "remove",
+        }
+    }
 }
 
 /// Called at every step that is reached; what a test puts in here decides where an install is killed.
@@ -68,6 +107,8 @@ struct Inner {
     bytes_total: AtomicU64,
     files_done: AtomicU64,
     cancelled: AtomicBool,
+    room: Option<Room>,
+    reached: Mutex<Vec<(Step, Duration)>>,
     on_step: OnStep,
 }
 
@@ -90,6 +131,15 @@ pub struct Snapshot {
 impl Progress {
     /// Begins now.
     pub fn new(on_step: OnStep) -> Self {
+        Self::begin(on_step, None)
+    }
+
+    /// Begins now; only so much may be written.
+    pub fn within(room: Room, on_step: OnStep) -> Self {
+        Self::begin(on_step, Some(room))
+    }
+
+    fn begin(on_step: OnStep, room: Option<Room>) -> Self {
         Self(Arc::new(Inner {
             begun: Instant::now(),
             step: Mutex::new(None),
@@ -97,6 +147,8 @@ impl Progress {
             bytes_total: AtomicU64::new(0),
             files_done: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
+            room,
+            reached: Mutex::default(),
             on_step,
         }))
     }
@@ -109,6 +161,8 @@ impl Progress {
             self.0.bytes_done.store(0, Ordering::Relaxed);
             self.0.bytes_total.store(0, Ordering::Relaxed);
         }
+        let at = self.0.begun.elapsed();
+        self.0.reached.lock().unwrap_or_else(PoisonError::into_inner).push((step, at));
         tracing::debug!(?step, "reached");
         (self.0.on_step)(step);
     }
@@ -118,12 +172,27 @@ impl Progress {
         self.0.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// A fault if the install was asked to stop.
+    /// A fault if the install was asked to stop, or if the disk has become too full.
     pub fn check(&self) -> Outcome<()> {
-        match self.0.cancelled.load(Ordering::Relaxed) {
-            true => Err(Fault::new(FaultReason::Cancelled, "the configuration changed")),
-            false => Ok(()),
+        if self.0.cancelled.load(Ordering::Relaxed) {
+            return Err(Fault::new(FaultReason::Cancelled, "the configuration changed"));
         }
+        self.0.room.as_ref().map_or(Ok(()), Room::look)
+    }
+
+    /// So many bytes of the tree are about to be written.
+    pub fn write(&self, bytes: u64) -> Outcome<()> {
+        self.check()?;
+        self.0.room.as_ref().map_or(Ok(()), |room| room.take(bytes))?;
+        self.add_bytes(bytes);
+        Ok(())
+    }
+
+    /// How long each step took that was reached, in seconds.
+    pub fn durations(&self) -> Vec<(Step, f64)> {
+        let reached = self.0.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let begins = std::iter::once(Duration::ZERO).chain(reached.iter().map(|(_, at)| *at));
+        reached.iter().zip(begins).map(|((step, at), begun)| (*step, (*at - begun).as_secs_f64())).collect()
     }
 
     /// The source is `bytes` long.

@@ -14,6 +14,7 @@ use rustix::fs::{RenameFlags, renameat_with};
 use crate::durable::sync_folder;
 use crate::fault::{Fault, IoContext, Outcome};
 use crate::progress::{Progress, Step};
+use crate::trash::remove;
 
 /// The root while this process is its only writer.
 pub struct Store {
@@ -82,18 +83,6 @@ impl Store {
             Err(error) if is_absent(&error) => Ok(Some(Found::Foreign("it has no manifest".to_owned()))),
             Err(error) => Err(Fault::io("read", &dir.manifest(), &error)),
         }
-    }
-
-    /// The names of all versions on disk, also of those that nobody wants; other names are none of ours.
-    pub fn names(&self) -> Outcome<Vec<VersionName>> {
-        let versions = self.root.versions();
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&versions).doing("list", &versions)? {
-            let name = entry.doing("list", &versions)?.file_name();
-            names.extend(name.to_str().and_then(|name| name.parse::<VersionName>().ok()));
-        }
-        names.sort();
-        Ok(names)
     }
 
     /// A new folder in staging.
@@ -235,9 +224,7 @@ pub(crate) fn sweep(folder: &Path) -> Outcome<()> {
     for entry in fs::read_dir(folder).doing("list", folder)? {
         let path = entry.doing("list", folder)?.path();
         tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
-        let is_folder = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
-        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.doing("remove", &path)?;
+        remove(&path)?;
     }
     Ok(())
 }
@@ -258,7 +245,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Whether nothing but folders lies at `path`, or nothing at all.
-fn only_empty_folders(path: &Path) -> bool {
+pub(crate) fn only_empty_folders(path: &Path) -> bool {
     let mut walk = walkdir::WalkDir::new(path).into_iter();
     walk.all(|entry| match entry {
         Ok(entry) => entry.file_type().is_dir(),
@@ -274,6 +261,6 @@ fn remove_empty_folders(path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn random_name() -> String {
+pub(crate) fn random_name() -> String {
     format!("{:016x}", fastrand::u64(..))
 }

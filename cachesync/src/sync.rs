@@ -1,34 +1,43 @@
-//! The agent's loop: observe, decide, act, report. All file work runs on a blocking thread, one install at a time;
+//! The agent's loop: observe, plan, do one thing, report. All file work runs on blocking threads, one piece at a time;
 //! it may be killed at any point.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use headstart_externals::arch::Arch;
 use headstart_externals::config::Config;
 use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::Root;
-use headstart_externals::recipe::wanted;
+use headstart_externals::recipe::{Wanted, wanted};
 use headstart_externals::version::VersionName;
 use headstart_runtime::shutdown::Shutdown;
+use tokio::sync::Notify;
 
-use crate::backoff;
+use crate::config_file::{Change, ConfigFile};
+use crate::disk;
 use crate::fault::{Fault, Outcome};
-use crate::install::{CanaryRoot, Installed, adopt, install, verify};
-use crate::job::Job;
+use crate::install::CanaryRoot;
 use crate::metrics::Metrics;
-use crate::plan::{self, Action};
+use crate::plan::{self, Action, Free, Retired};
 use crate::progress::{OnStep, Progress};
+use crate::published::Published;
+use crate::root_guard::RootGuard;
+use crate::scrub::{Scrubber, schedule};
 use crate::source::{self, Fetcher};
 use crate::status::StatusBoard;
-use crate::store::Store;
+use crate::store::{Store, free_bytes};
+use crate::watch::TreeWatch;
+use crate::work::{Task, blocking, manifest};
 
-/// How often the configuration file is compared, and a faulty root tried again.
+/// How often files and folders are looked at when nothing tells of a change.
 const POLL: Duration = Duration::from_secs(2);
 
-/// How often a running install is logged.
-const PROGRESS_LOG: Duration = Duration::from_secs(5);
+/// How long to wait before removing again what could not be removed.
+const DELETE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long to wait for the report that the root was replaced, before the end.
+const LAST_REPORT: Duration = Duration::from_secs(5);
 
 /// What an agent is started with.
 pub struct Options {
@@ -40,267 +49,293 @@ pub struct Options {
     pub canary_root: CanaryRoot,
     /// The architecture to install for.
     pub arch: Arch,
-    /// Called at every step of an install.
+    /// What the controller has published.
+    pub published: Published,
+    /// Called at every step of an install or a removal.
     pub on_step: OnStep,
 }
 
 /// A running agent.
 pub struct Agent {
-    options: Arc<Options>,
-    board: StatusBoard,
-    metrics: Metrics,
-    fetcher: Fetcher,
+    pub(crate) options: Options,
+    pub(crate) config: ConfigFile,
+    pub(crate) board: StatusBoard,
+    pub(crate) metrics: Metrics,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) scrubber: Scrubber,
+    guard: RootGuard,
     store: Option<Arc<Store>>,
-    config: Option<(String, Arc<Config>)>,
+    watch: Option<TreeWatch>,
+    wake: Arc<Notify>,
+    delete_again: Duration,
 }
 
 impl Agent {
     /// An agent that has not begun.
     pub fn new(options: Options, board: StatusBoard, metrics: Metrics, fetcher: Fetcher) -> Self {
-        Self { options: Arc::new(options), board, metrics, fetcher, store: None, config: None }
+        let scrubber = Scrubber::default();
+        Self {
+            config: ConfigFile::new(options.config.clone()),
+            guard: RootGuard::new(&options.root),
+            board,
+            metrics,
+            fetcher,
+            store: None,
+            watch: None,
+            wake: scrubber.done.clone(),
+            scrubber,
+            delete_again: Duration::ZERO,
+            options,
+        }
     }
 
-    /// Works until the shutdown begins. An install that is under way then is left to die with the process.
+    /// Works until the shutdown begins. Work that is under way then is left to die with the process.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let (wake, published) = (self.wake.clone(), self.options.published.clone());
         loop {
+            let wait = tokio::select! {
+                () = shutdown.begun() => return Ok(()),
+                wait = self.round() => wait?,
+            };
             tokio::select! {
                 () = shutdown.begun() => return Ok(()),
-                wait = self.round() => tokio::select! {
-                    () = shutdown.begun() => return Ok(()),
-                    () = tokio::time::sleep(wait) => {}
-                },
+                () = tokio::time::sleep(wait) => {}
+                () = wake.notified() => {}
+                () = published.changed() => {}
             }
         }
     }
 
     /// One round; returns how long nothing is to do.
-    async fn round(&mut self) -> Duration {
+    async fn round(&mut self) -> anyhow::Result<Duration> {
         let changed = self.read_config();
-        let Some((_, config)) = self.config.clone() else { return POLL };
-        if changed {
-            self.list_versions(&config);
+        if let Some(problem) = self.guard.problem() {
+            return self.give_up(problem).await;
         }
-        if self.store.as_ref().is_some_and(|store| !store.is_intact()) {
-            tracing::warn!("the root's lock was taken away; opening it anew");
-            self.store = None;
-        }
-        let opened = self.store.is_none();
-        let store = match self.open_store().await {
+        let Some(config) = self.config.current() else { return Ok(POLL) };
+        let wishes = wanted(&config, self.options.published.state().as_deref());
+        let opened = self.open_store().await.and_then(|store| {
+            self.observe(&store, &wishes)?;
+            Ok(store)
+        });
+        let store = match opened {
             Ok(store) => store,
             Err(fault) => {
-                let Fault { reason, message, remedy } = &fault;
-                if self.board.set_root_fault(Some(fault.clone())) {
-                    tracing::warn!(%reason, cause = message, remedy, "the root is not usable");
-                }
-                return POLL;
+                self.board.change(|ledger, _| ledger.want(&names(&wishes)));
+                self.root_fault(fault);
+                return Ok(POLL);
             }
         };
-        if opened {
-            self.list_versions(&config);
+        self.board.set_root_fault(None);
+        if changed {
+            self.board.change(|ledger, now| ledger.try_again(now));
         }
-        let root = store.root();
-        self.board.forget_lost(|version| root.version(version).manifest().exists());
-        for wanted in wanted(&config, None) {
-            self.board.staged(&wanted.version, source::look(root, &wanted));
-        }
-        let (due, _) = self.board.due(Instant::now());
-        for (name, failures) in due {
-            self.attempt(&store, &config, &name, failures).await;
-        }
-        let (due, next) = self.board.due(Instant::now());
-        match next {
-            _ if !due.is_empty() => Duration::ZERO,
-            Some(at) => at.saturating_duration_since(Instant::now()).min(POLL),
-            None => POLL,
+        self.take_hints();
+        let (actions, next) = self.plan(&config, &wishes);
+        let Some(action) = actions.first() else {
+            self.scrub(&store, &config);
+            let now = self.board.now();
+            return Ok(next.map_or(POLL, |at| at.saturating_sub(now).min(POLL)));
+        };
+        self.act(&store, &config, &wishes, action).await;
+        Ok(Duration::ZERO)
+    }
+
+    fn plan(&self, config: &Config, wishes: &[Wanted]) -> (Vec<Action>, Option<Duration>) {
+        let retired = self.options.published.retired();
+        let keep = config.rollout.keep;
+        let free = Free {
+            bytes: free_bytes(&self.options.root),
+            reserve: config.limits.reserve_bytes,
+            used: self.board.look(|ledger| ledger.used_bytes()),
+            budget: config.limits.cache_bytes,
+        };
+        let (observed, now) = (self.board.look(|ledger| ledger.observed()), self.board.now());
+        let actions = plan::plan(&observed, &names(wishes), Retired { versions: &retired, keep }, free, now);
+        (actions, plan::next(&observed, keep))
+    }
+
+    async fn act(&mut self, store: &Arc<Store>, config: &Config, wishes: &[Wanted], action: &Action) {
+        let of = |name: &VersionName| wishes.iter().find(|wanted| wanted.version == *name).cloned();
+        let (name, task) = match action {
+            Action::Adopt(name) => (name, Task::Adopt),
+            Action::Verify(name) => (name, Task::Verify),
+            Action::Install(name) => (name, Task::Install),
+            Action::Repair(name) => (name, Task::Repair),
+            Action::Refuse(name, reason) => return self.refuse(config, name, *reason),
+            Action::Retire(name) => return self.retire(name, true),
+            Action::Revive(name) => return self.retire(name, false),
+            Action::Trash(name) => return self.trash(store, name).await,
+            Action::Delete => return self.delete(store).await,
+        };
+        if let Some(wanted) = of(name) {
+            self.attempt(store, config, wanted, task).await;
         }
     }
 
-    /// Tells the status what is wanted and what is on disk.
-    fn list_versions(&self, config: &Config) {
-        let wanted: Vec<VersionName> =
-            config.revisions().map(|(_, revision)| revision.version.clone()).collect();
-        let on_disk = self.store.as_ref().and_then(|store| store.names().ok()).unwrap_or_default();
-        self.board.set_versions(&wanted, on_disk);
+    /// Brings the ledger up to what lies on disk.
+    fn observe(&mut self, store: &Arc<Store>, wishes: &[Wanted]) -> Outcome<()> {
+        let root = store.root();
+        let on_disk = disk::list(root)?;
+        let names = names(wishes);
+        let has_trash = self.board.now() >= self.delete_again && disk::has_trash(root);
+        let looks: Vec<_> = wishes.iter().map(|wanted| source::look(root, wanted)).collect();
+        self.board.change(|ledger, now| {
+            ledger.observe(&names, on_disk, has_trash);
+            for (name, look) in names.iter().zip(looks) {
+                ledger.staged(name, look, now);
+            }
+        });
+        let unread = self.board.look(|ledger| {
+            let unread = ledger.versions.iter().filter(|entry| entry.is_unread());
+            unread.map(|entry| entry.name.clone()).collect::<Vec<_>>()
+        });
+        for name in unread {
+            // One that cannot be read says nothing of what it takes; it is in nobody's way.
+            let manifest = manifest(store, &name).ok();
+            self.board.change(|ledger, _| ledger.kept(&name, manifest));
+        }
+        Ok(())
     }
 
     /// Takes the configuration over if it changed and is sound; whether it did.
     fn read_config(&mut self) -> bool {
-        let path = &self.options.config;
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => return self.config_problem(format!("failed to read {}: {error}", path.display())),
-        };
-        if self.config.as_ref().is_some_and(|(seen, _)| *seen == text) {
-            self.board.set_config_problem(None);
-            return false;
-        }
-        match Config::parse(&text) {
-            Ok(config) => {
-                tracing::info!(config = %path.display(), "configuration taken over");
-                self.config = Some((text, Arc::new(config)));
+        match self.config.read() {
+            Change::None => {
+                self.board.set_config_problem(None);
+                false
+            }
+            Change::Taken => {
                 self.board.set_config_problem(None);
                 true
             }
-            Err(problems) => self.config_problem(format!("{}: {problems}", path.display())),
+            Change::Problem(problem) => {
+                if self.board.set_config_problem(Some(problem.clone())) {
+                    tracing::warn!(%problem, "keeping the last good configuration");
+                }
+                false
+            }
         }
-    }
-
-    /// Whether a sound new configuration says something else of this version; the next round takes it over.
-    fn is_outdated(&self, name: &VersionName) -> bool {
-        let text = std::fs::read_to_string(&self.options.config);
-        let Some(new) = text.ok().and_then(|text| Config::parse(&text).ok()) else { return false };
-        let of = |config: &Config| {
-            let revision = config.revisions().find(|(_, revision)| revision.version == *name)?.1.clone();
-            Some((revision.source, config.limits))
-        };
-        self.config.as_ref().is_some_and(|(_, old)| of(old) != of(&new))
-    }
-
-    fn config_problem(&self, problem: String) -> bool {
-        if self.board.status().config_problem.as_ref() != Some(&problem) {
-            tracing::warn!(%problem, "keeping the last good configuration");
-        }
-        self.board.set_config_problem(Some(problem));
-        false
     }
 
     async fn open_store(&mut self) -> Outcome<Arc<Store>> {
         if let Some(store) = &self.store {
-            return Ok(store.clone());
+            if store.is_intact() {
+                return Ok(store.clone());
+            }
+            tracing::warn!("the root's lock was taken away; opening it anew");
+            self.store = None;
         }
         let root = Root::new(&self.options.root);
         let store = Arc::new(blocking(move || Store::open(root)).await?);
         tracing::info!(root = %store.root().path().display(), "the root is ours");
-        self.board.set_root_fault(None);
         self.store = Some(store.clone());
+        self.watch = match TreeWatch::begin(&store.root().versions(), self.wake.clone()) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::warn!(%error, "foreign writes are found by the scrub alone; raise fs.inotify.max_user_watches");
+                None
+            }
+        };
         Ok(store)
     }
 
-    async fn attempt(&self, store: &Arc<Store>, config: &Arc<Config>, name: &VersionName, failures: u32) {
-        let progress = Progress::new(self.options.on_step.clone());
-        self.board.begin(name, progress.clone());
-        let begun = Instant::now();
-        match self.act(store, config, name, &progress).await {
-            Ok((verb, installed)) => {
-                let seconds = begun.elapsed().as_secs_f64();
-                let (files, bytes) = (installed.manifest.files.len(), installed.manifest.bytes);
-                tracing::info!(version = %name, files, bytes, seconds, "{verb}");
-                self.metrics.succeeded(name, bytes, seconds);
-                self.board.succeed(name, installed, seconds);
+    fn root_fault(&self, fault: Fault) {
+        let Fault { reason, message, remedy } = fault.clone();
+        if self.board.set_root_fault(Some(fault)) {
+            tracing::warn!(%reason, cause = message, remedy, "the root is not usable");
+        }
+    }
+
+    /// Reports that the root is another one, then ends: only a new mount shows what pods see.
+    async fn give_up(&self, problem: String) -> anyhow::Result<Duration> {
+        let fault = Fault::new(FaultReason::RootReplaced, problem);
+        self.root_fault(fault.clone());
+        let reported = tokio::time::timeout(LAST_REPORT, self.board.reported());
+        if reported.await.is_err() {
+            tracing::warn!("ending without having reported why");
+        }
+        anyhow::bail!("{fault}; ending, so that the root is mounted anew")
+    }
+
+    /// Looks at once at what the kernel told of, and sooner than usual where something went untold.
+    fn take_hints(&self) {
+        let Some(hints) = self.watch.as_ref().map(TreeWatch::take) else { return };
+        if hints.changed.is_empty() && !hints.overflow {
+            return;
+        }
+        self.board.change(|ledger, _| {
+            for name in &hints.changed {
+                tracing::warn!(version = %name, "somebody wrote into a published version; reading all of it again");
+                ledger.suspect(name);
             }
-            Err(fault) => self.failed(name, fault, failures),
-        }
+            if hints.overflow {
+                ledger.doubt();
+            }
+        });
     }
 
-    /// An attempt failed after so many others: says why, and when it is tried again.
-    fn failed(&self, name: &VersionName, fault: Fault, failures: u32) {
-        let Fault { reason, message, remedy } = &fault;
-        if *reason == FaultReason::Cancelled {
-            tracing::info!(version = %name, "stopped, since the configuration changed");
-            return self.board.fail(name, fault, failures, Instant::now());
-        }
-        self.metrics.failed(*reason);
-        if reason.awaits_stage() {
-            tracing::warn!(version = %name, %reason, cause = message, remedy, "waiting for a stage run on this node");
-            return self.board.wait(name, fault);
-        }
-        let failures = failures + 1;
-        let delay = backoff::delay(failures, fastrand::f64());
-        tracing::warn!(version = %name, %reason, cause = message, remedy, failures, retry_in = ?delay, "install failed");
-        self.board.fail(name, fault, failures, Instant::now() + delay);
-    }
-
-    /// Installs or verifies, on a blocking thread, with a word in the log every few seconds.
-    async fn act(
-        &self,
-        store: &Arc<Store>,
-        config: &Arc<Config>,
-        name: &VersionName,
-        progress: &Progress,
-    ) -> Outcome<(&'static str, Installed)> {
-        let order = Order {
-            store: store.clone(),
-            config: config.clone(),
-            name: name.clone(),
-            fetcher: self.fetcher.clone(),
-            options: self.options.clone(),
-            progress: progress.clone(),
-        };
-        let work = blocking(move || order.carry_out());
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                outcome = &mut work => return outcome,
-                () = tokio::time::sleep(PROGRESS_LOG) => {
-                    if self.is_outdated(name) {
-                        progress.cancel();
-                    }
-                    let at = progress.snapshot();
-                    let (done, total, files) = (at.bytes_done, at.bytes_total, at.files_done);
-                    tracing::info!(version = %name, step = ?at.step, bytes = done, of = total, files, "installing");
+    /// Takes what a scrub has found, and begins the next one.
+    fn scrub(&mut self, store: &Arc<Store>, config: &Config) {
+        if let Some(finding) = self.scrubber.finding() {
+            let name = finding.name;
+            match finding.outcome {
+                Ok(()) => {
+                    self.metrics.scrubbed(&name);
+                    self.board.change(|ledger, now| ledger.verified(&name, now));
+                }
+                Err(fault) => {
+                    tracing::warn!(version = %name, %fault, "the scrub found something; reading all of it again");
+                    self.board.change(|ledger, _| ledger.suspect(&name));
+                    self.wake.notify_one();
                 }
             }
         }
-    }
-}
-
-/// Everything that the blocking thread needs for one version.
-struct Order {
-    store: Arc<Store>,
-    config: Arc<Config>,
-    name: VersionName,
-    fetcher: Fetcher,
-    options: Arc<Options>,
-    progress: Progress,
-}
-
-impl Order {
-    /// What was done, in a word for the log, and what is there now.
-    fn carry_out(&self) -> Outcome<(&'static str, Installed)> {
-        match plan::decide(self.store.find(&self.name)?) {
-            Action::Verify(manifest) => match verify(&self.store, &manifest) {
-                Ok(()) => Ok(("found ready", adopt(&self.store, *manifest, &self.options.canary_root)?)),
-                Err(damage) if damage.reason == FaultReason::CheckFailed => self.repair(damage),
-                // Other faults are not the tree's: a new one would have them as well.
-                Err(fault) => Err(fault),
-            },
-            Action::Replace(cause) => {
-                tracing::warn!(version = %self.name, cause, "something foreign lies under the version's name");
-                Ok(("installed", self.install()?))
+        if !self.scrubber.is_busy() {
+            let now = self.board.now();
+            let next = self.board.look(|ledger| {
+                let turn = schedule::next(ledger.served(), config.verify.interval, now)?;
+                ledger.entry(turn)?.manifest.clone()
+            });
+            if let Some(manifest) = next {
+                self.scrubber.begin(store.clone(), manifest, config.verify.bytes_per_second);
             }
-            Action::Install => Ok(("installed", self.install()?)),
         }
+        self.board.set_scrub(self.scrubber.progress());
     }
 
-    /// Builds a damaged version anew. Where that fails, the damage is what matters: pods may be using it.
-    fn repair(&self, damage: Fault) -> Outcome<(&'static str, Installed)> {
-        tracing::warn!(version = %self.name, %damage, "what is on disk is damaged; building it anew");
-        match self.install() {
-            Ok(installed) => Ok(("repaired", installed)),
+    fn retire(&self, name: &VersionName, is_retired: bool) {
+        let verb = if is_retired { "is retired" } else { "is not retired any more" };
+        tracing::info!(version = %name, "{verb}");
+        self.board.change(|ledger, now| ledger.retired(name, is_retired.then_some(now)));
+    }
+
+    async fn trash(&mut self, store: &Arc<Store>, name: &VersionName) {
+        self.scrubber.end(name);
+        let (there, version, progress) =
+            (store.clone(), name.clone(), Progress::new(self.options.on_step.clone()));
+        match blocking(move || there.trash(&version, &progress)).await {
+            Ok(()) => {
+                tracing::info!(version = %name, "removed, since no pod names it any more");
+                self.metrics.removed(name);
+            }
             Err(fault) => {
-                let message = format!("{}; it cannot be repaired: {fault}", damage.message);
-                Err(Fault::new(damage.reason, message))
+                tracing::warn!(version = %name, %fault, "failed to remove a retired version; trying again");
+                // Its age counts anew, so that this is not tried again and again.
+                self.board.change(|ledger, now| ledger.retired(name, Some(now)));
             }
         }
     }
 
-    fn install(&self) -> Outcome<Installed> {
-        let wanted = wanted(&self.config, None).into_iter().find(|wanted| wanted.version == self.name);
-        let Some(wanted) = wanted else {
-            return Err(Fault::new(FaultReason::Io, format!("{} is not configured any more", self.name)));
-        };
-        if !self.store.is_intact() {
-            return Err(Fault::new(
-                FaultReason::RootLocked,
-                "the root's lock was taken away; opening it anew",
-            ));
+    async fn delete(&mut self, store: &Arc<Store>) {
+        let (there, progress) = (store.clone(), Progress::new(self.options.on_step.clone()));
+        if let Err(fault) = blocking(move || there.delete(&progress)).await {
+            tracing::warn!(%fault, retry_in = ?DELETE_AGAIN, "failed to remove what has lost its name");
+            self.delete_again = self.board.now() + DELETE_AGAIN;
         }
-        let job = Job { wanted: &wanted, limits: self.config.limits, arch: self.options.arch };
-        install(&self.store, job, &self.fetcher, &self.options.canary_root, &self.progress)
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Outcome<T> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.unwrap_or_else(|error| Err(Fault::new(FaultReason::Io, format!("the work was cut off: {error}"))))
+fn names(wishes: &[Wanted]) -> Vec<VersionName> {
+    wishes.iter().map(|wanted| wanted.version.clone()).collect()
 }

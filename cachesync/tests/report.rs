@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use headstart_cachesync::fault::Fault;
+use headstart_cachesync::published::Published;
 use headstart_cachesync::report::Reporter;
 use headstart_cachesync::status::StatusBoard;
 use headstart_externals::arch::Arch;
@@ -144,15 +145,20 @@ struct Node {
 
 impl Node {
     fn start() -> Self {
-        let (server, registry) = (Server::default(), Registry::new());
-        let board = StatusBoard::new("node-1".to_owned(), Arch::Amd64, "/cache".to_owned());
-        let reporter = Reporter::new(server.client(), "system", board.reports(), &registry).unwrap();
+        Self::start_with(Server::default())
+    }
+
+    fn start_with(server: Server) -> Self {
+        let (registry, published) = (Registry::new(), Published::default());
+        let board = StatusBoard::new("node-1".to_owned(), Arch::Amd64, "/cache".to_owned(), published);
+        let reporter = Reporter::new(server.client(), "system", board.clone(), &registry).unwrap();
         let task = tokio::spawn(reporter.run(Shutdown::new()));
         Self { server, board, registry, _task: task }
     }
 
     fn want(&self, version: &str) {
-        self.board.set_versions(&[version.parse::<VersionName>().unwrap()], Vec::new());
+        let wanted = [version.parse::<VersionName>().unwrap()];
+        self.board.change(|ledger, _| ledger.observe(&wanted, Vec::new(), false));
     }
 
     fn metric(&self, name: &str, outcome: &str) -> f64 {
@@ -259,4 +265,25 @@ async fn what_others_do_to_the_lease_is_respected_or_mended() {
     pass(1_000).await;
     assert_eq!(node.server.report().versions[0].name.as_str(), OTHER, "a Lease that was removed comes back");
     assert_eq!(node.metric("headstart_cachesync_report_writes_total", "written"), 3.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_alone_takes_no_final_verdict_back() {
+    let node = Node::start();
+    node.want(VERSION);
+    let failed = |node: &Node, reason| {
+        let (version, fault) = (VERSION.parse().unwrap(), Fault::new(reason, "no"));
+        node.board.change(|ledger, now| ledger.failed(&version, fault, now));
+    };
+    failed(&node, FaultReason::NoExec);
+    pass(1_000).await;
+    let restarted = Node::start_with(node.server.clone());
+    drop(node);
+    restarted.want(VERSION);
+    pass(1_000).await;
+    let reason = |node: &Node| node.server.report().versions[0].reason;
+    assert_eq!(reason(&restarted), Some(FaultReason::NoExec), "until it has a verdict of its own");
+    failed(&restarted, FaultReason::SourceUnavailable);
+    pass(1_000).await;
+    assert_eq!(reason(&restarted), Some(FaultReason::SourceUnavailable));
 }

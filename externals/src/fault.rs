@@ -29,6 +29,8 @@ pub enum FaultReason {
     SourceTruncated,
     /// The server of the source redirects without end.
     SourceRedirects,
+    /// The source has another content than the one that the version was built from.
+    SourceChanged,
     /// The files with the credentials of the source are not there or cannot be used.
     CredentialsUnusable,
     /// The stage of the version's runner image has not finished on this node.
@@ -84,7 +86,7 @@ pub enum FaultReason {
 
 impl FaultReason {
     /// Every reason that this program gives, for metrics and documentation.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::RootNotWritable,
         Self::RootUnsafe,
         Self::RootLocked,
@@ -96,6 +98,7 @@ impl FaultReason {
         Self::SourceTimeout,
         Self::SourceTruncated,
         Self::SourceRedirects,
+        Self::SourceChanged,
         Self::CredentialsUnusable,
         Self::WaitingForStage,
         Self::StageImageMismatch,
@@ -156,6 +159,7 @@ impl FaultReason {
                 "check the source's server and the way to it, or name a mirror; it is tried again"
             }
             Self::SourceRedirects => "check the source's address; its server leads in circles",
+            Self::SourceChanged => "give the changed source a new revision; a version never changes",
             Self::CredentialsUnusable => {
                 "mount the Secret below --credentials, with `token`, or `username` and `password`"
             }

@@ -154,7 +154,7 @@ async fn a_root_that_was_replaced_is_opened_anew() {
     let node = Node::with_folder();
     let agent = node.start();
     agent.ready().await;
-    fs::remove_dir_all(node.root()).unwrap();
+    fs::rename(node.root(), node.path("elsewhere")).unwrap();
     node.configure(&directory_config(&node.path("externals")).replace("revision: test", "revision: other"));
     let other = |status: &Value| status["ready"] == true && node.list("versions").len() == 1;
     agent.status("the other revision is installed", other).await;
@@ -202,7 +202,8 @@ async fn a_full_disk_is_a_fault_of_its_own_and_passes() {
     let node = Node::new("");
     tree::write(&node.path("externals"), &NODE16);
     tree::write_file(&node.path("externals/node16/LICENSE"), &vec![b'x'; 3 << 20], 0o644);
-    node.configure(&directory_config(&node.path("externals")));
+    let config = directory_config(&node.path("externals")).replace("limits: {", "limits: {reserveBytes: 0, ");
+    node.configure(&config);
     let Some(agent) = in_own_mounts(&node, "mount -t tmpfs -o size=2m,mode=755 none root") else { return };
     assert_eq!(agent.failed().await, "DiskFull");
     fs::write(node.path("externals/node16/LICENSE"), "short").unwrap();

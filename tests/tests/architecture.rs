@@ -91,6 +91,8 @@ const PURE: &[&str] = &[
     "cachesync/src/backoff.rs",
     "cachesync/src/complete.rs",
     "cachesync/src/plan.rs",
+    "cachesync/src/scrub/pace.rs",
+    "cachesync/src/scrub/schedule.rs",
     "cachesync/src/report/lease.rs",
     "cachesync/src/report/schedule.rs",
     "cachesync/src/source/intake.rs",

@@ -8,6 +8,7 @@ pub mod schedule;
 
 use std::time::Duration;
 
+use headstart_externals::names::REPORT_ANNOTATION;
 use headstart_externals::report::NodeReport;
 use headstart_runtime::cluster::{CallError, within};
 use headstart_runtime::shutdown::Shutdown;
@@ -19,6 +20,7 @@ use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::status::StatusBoard;
 use metrics::ReportMetrics;
 use schedule::Schedule;
 
@@ -28,24 +30,35 @@ const CALL: Duration = Duration::from_secs(10);
 /// Writes the reports of one node.
 pub struct Reporter {
     api: Api<Lease>,
+    board: StatusBoard,
     reports: watch::Receiver<NodeReport>,
     metrics: ReportMetrics,
     /// The Lease as last answered; `None` if it has to be read first.
     known: Option<Lease>,
+    /// Whether what an earlier life of this agent reported was looked at.
+    has_recalled: bool,
     trouble: Trouble,
 }
 
 impl Reporter {
-    /// A reporter that writes into `namespace` whatever comes from `reports`.
+    /// A reporter that writes into `namespace` whatever `board` has to report.
     pub fn new(
         client: Client,
         namespace: &str,
-        reports: watch::Receiver<NodeReport>,
+        board: StatusBoard,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
         let metrics = ReportMetrics::new(registry)?;
-        let api = Api::namespaced(client, namespace);
-        Ok(Self { api, reports, metrics, known: None, trouble: Trouble::default() })
+        let (api, reports) = (Api::namespaced(client, namespace), board.reports());
+        Ok(Self {
+            api,
+            board,
+            reports,
+            metrics,
+            known: None,
+            has_recalled: false,
+            trouble: Trouble::default(),
+        })
     }
 
     /// Reports until the shutdown begins.
@@ -109,13 +122,26 @@ impl Reporter {
             None => within(CALL, self.api.get_opt(&report.node)).await?,
         };
         let is_new = found.is_none();
-        let lease = lease::carrying(report, found, jiff::Timestamp::now());
+        let report = self.recall(found.as_ref()).unwrap_or_else(|| report.clone());
+        let lease = lease::carrying(&report, found, jiff::Timestamp::now());
         let written = if is_new {
             within(CALL, self.api.create(&PostParams::default(), &lease)).await?
         } else {
             within(CALL, self.api.replace(&report.node, &PostParams::default(), &lease)).await?
         };
         self.known = Some(written);
+        self.board.note_sent(&report);
         Ok(())
+    }
+
+    /// Before the first word of this agent, the final verdicts of an earlier life of it: a restart alone mends no node.
+    fn recall(&mut self, found: Option<&Lease>) -> Option<NodeReport> {
+        if std::mem::replace(&mut self.has_recalled, true) {
+            return None;
+        }
+        let text = found?.metadata.annotations.as_ref()?.get(REPORT_ANNOTATION)?;
+        let report = NodeReport::parse(text).ok()?;
+        self.board.change(|ledger, _| ledger.recall(&report));
+        Some(self.reports.borrow_and_update().clone())
     }
 }

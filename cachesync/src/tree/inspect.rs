@@ -20,6 +20,35 @@ const MODE_BITS: u32 = 0o7777;
 
 /// Everything in the tree at `root`, by path below it.
 pub fn inspect(root: &Path) -> Outcome<BTreeMap<RelPath, FileRecord>> {
+    inspect_paced(root, &mut |_| Ok(()))
+}
+
+/// As [`inspect`]; `read` is called with the number of bytes after every piece of content, and may end it.
+pub(crate) fn inspect_paced(
+    root: &Path,
+    read: &mut dyn FnMut(u64) -> Outcome<()>,
+) -> Outcome<BTreeMap<RelPath, FileRecord>> {
+    walk(root, &mut |path, _| hash(path, read))
+}
+
+/// As [`inspect`], but no file is read: what has the size that `expected` says is taken for what it should be.
+pub(crate) fn glance(
+    root: &Path,
+    expected: &BTreeMap<RelPath, FileRecord>,
+) -> Outcome<BTreeMap<RelPath, FileRecord>> {
+    walk(root, &mut |path, below| {
+        let size = fs::symlink_metadata(path).doing("look at", path)?.len();
+        match expected.get(below) {
+            Some(FileRecord::File { sha256, .. }) => Ok((size, sha256.clone())),
+            _ => Ok((size, String::new())),
+        }
+    })
+}
+
+/// Size and digest of the file at a path, which is so below the tree.
+type Content<'c> = dyn FnMut(&Path, &RelPath) -> Outcome<(u64, String)> + 'c;
+
+fn walk(root: &Path, content: &mut Content<'_>) -> Outcome<BTreeMap<RelPath, FileRecord>> {
     let mut found = BTreeMap::new();
     let mut folders = BTreeSet::new();
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
@@ -40,7 +69,7 @@ pub fn inspect(root: &Path) -> Outcome<BTreeMap<RelPath, FileRecord>> {
             folders.insert(below);
             continue;
         }
-        let record = record(path, &below, &metadata)?;
+        let record = record(path, &below, &metadata, content)?;
         found.insert(below, record);
     }
     let needed: BTreeSet<RelPath> =
@@ -71,7 +100,12 @@ pub fn check_folder(dir: &VersionDir) -> Outcome<()> {
     Ok(())
 }
 
-fn record(path: &Path, below: &RelPath, metadata: &Metadata) -> Outcome<FileRecord> {
+fn record(
+    path: &Path,
+    below: &RelPath,
+    metadata: &Metadata,
+    content: &mut Content<'_>,
+) -> Outcome<FileRecord> {
     if metadata.is_symlink() {
         let target = fs::read_link(path).doing("read", path)?;
         let target = target.to_str().filter(|target| below.resolve_link(target).is_some());
@@ -83,7 +117,7 @@ fn record(path: &Path, below: &RelPath, metadata: &Metadata) -> Outcome<FileReco
     }
     check_mode(path, metadata, &[MODE_EXECUTABLE, MODE_PLAIN])?;
     let executable = metadata.permissions().mode() & MODE_BITS == MODE_EXECUTABLE;
-    let (size, sha256) = hash(path)?;
+    let (size, sha256) = content(path, below)?;
     Ok(FileRecord::File { size, executable, sha256 })
 }
 
@@ -102,8 +136,8 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Outcome<()> {
 }
 
 /// Size and sha256 of a file's content.
-fn hash(path: &Path) -> Outcome<(u64, String)> {
-    let mut file = File::open(path).doing("open", path)?;
+fn hash(path: &Path, read: &mut dyn FnMut(u64) -> Outcome<()>) -> Outcome<(u64, String)> {
+    let mut file = File::open(path).map_err(|error| wrong(path, &format!("cannot be opened: {error}")))?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; 256 << 10];
     let mut size = 0;
@@ -113,9 +147,11 @@ fn hash(path: &Path) -> Outcome<(u64, String)> {
             Ok(length) => {
                 hasher.update(&chunk[..length]);
                 size += length as u64;
+                read(length as u64)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Fault::io("read", path, &error)),
+            // A sector that cannot be read is as bad for pods as one that holds something else.
+            Err(error) => return Err(wrong(path, &format!("cannot be read: {error}"))),
         }
     }
 }

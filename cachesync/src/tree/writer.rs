@@ -118,11 +118,10 @@ impl TreeWriter {
                     return Err(Fault::new(FaultReason::ArchiveCorrupt, format!("reading failed: {error}")));
                 }
             };
-            self.progress.check()?;
+            self.progress.write(length as u64)?;
             hasher.update(&chunk[..length]);
             to.write_all(&chunk[..length]).doing("write", path)?;
             size += length as u64;
-            self.progress.add_bytes(length as u64);
         }
     }
 }

@@ -166,6 +166,7 @@ fn agent_args(root: &Path, config: &Path) -> agent::RunArgs {
         admin_listen: LOOPBACK,
         standalone: true,
         namespace: None,
+        published_state: String::new(),
     }
 }
 

@@ -1,0 +1,131 @@
+//! One attempt of the agent to install, take over or repair a version, and what becomes of the ledger by its outcome.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headstart_externals::config::Config;
+use headstart_externals::fault::FaultReason;
+use headstart_externals::recipe::Wanted;
+use headstart_externals::version::VersionName;
+
+use crate::backoff;
+use crate::fault::{Fault, Outcome};
+use crate::install::Installed;
+use crate::progress::Progress;
+use crate::room::{Room, full, over_budget};
+use crate::store::{Store, free_bytes};
+use crate::sync::Agent;
+use crate::work::{Consequence, Task, Work, blocking};
+
+/// How often running work is logged.
+const PROGRESS_LOG: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// A version cannot be built now.
+    pub(crate) fn refuse(&self, config: &Config, name: &VersionName, reason: FaultReason) {
+        let (root, limits) = (&self.options.root, &config.limits);
+        let fault = match reason {
+            FaultReason::OverBudget => over_budget(0),
+            _ => full(root, free_bytes(root).unwrap_or(0), limits.reserve_bytes),
+        };
+        self.failed(name, fault);
+    }
+
+    /// Does one thing to one version, and notes how that went.
+    pub(crate) async fn attempt(&mut self, store: &Arc<Store>, config: &Config, wanted: Wanted, task: Task) {
+        let name = wanted.version.clone();
+        self.scrubber.end(&name);
+        let used = self.board.look(|ledger| ledger.used_bytes());
+        let limits = config.limits;
+        let room = Room::new(
+            self.options.root.clone(),
+            limits.reserve_bytes,
+            limits.cache_bytes.saturating_sub(used),
+        );
+        let progress = Progress::within(room, self.options.on_step.clone());
+        let work = Work {
+            store: store.clone(),
+            wanted,
+            limits,
+            arch: self.options.arch,
+            canary_root: self.options.canary_root.clone(),
+            fetcher: self.fetcher.clone(),
+            progress: progress.clone(),
+        };
+        self.board.change(|ledger, _| ledger.begin(&name, progress.clone()));
+        match self.carry_out(&name, work, task).await {
+            Ok(installed) => self.succeeded(&name, task, installed, &progress),
+            Err(fault) => self.attempt_failed(&name, task, fault),
+        }
+    }
+
+    /// Does the work on a blocking thread, with a word in the log every few seconds.
+    async fn carry_out(&self, name: &VersionName, work: Work, task: Task) -> Outcome<Installed> {
+        let progress = work.progress.clone();
+        let work = blocking(move || work.carry_out(task));
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                () = tokio::time::sleep(PROGRESS_LOG) => {
+                    if self.config.is_outdated(name) {
+                        progress.cancel();
+                    }
+                    let at = progress.snapshot();
+                    let (done, total, files) = (at.bytes_done, at.bytes_total, at.files_done);
+                    tracing::info!(version = %name, step = ?at.step, bytes = done, of = total, files, "{}", task.doing());
+                }
+            }
+        }
+    }
+
+    fn succeeded(&self, name: &VersionName, task: Task, installed: Installed, progress: &Progress) {
+        let (files, bytes) = (installed.manifest.files.len(), installed.manifest.bytes);
+        let seconds = progress.snapshot().elapsed_seconds;
+        tracing::info!(version = %name, files, bytes, seconds, "{}", task.done());
+        self.metrics.succeeded(name, task, seconds, progress);
+        self.board.change(|ledger, now| {
+            let verified_at = (task != Task::Adopt).then_some(now);
+            ledger.ready(name, installed, seconds, verified_at);
+        });
+    }
+
+    fn attempt_failed(&self, name: &VersionName, task: Task, fault: Fault) {
+        let Fault { reason, message, remedy } = &fault;
+        match task.consequence(*reason) {
+            Consequence::Stopped => {
+                tracing::info!(version = %name, "stopped, since the configuration changed");
+                self.board.change(|ledger, _| ledger.stopped(name));
+            }
+            Consequence::Damaged => {
+                tracing::warn!(version = %name, damage = message, "what is on disk is damaged; building it anew");
+                self.metrics.damaged(name);
+                self.board.change(|ledger, now| ledger.damaged(name, fault, now));
+            }
+            Consequence::Waits => {
+                self.metrics.failed(*reason);
+                tracing::warn!(version = %name, %reason, cause = message, remedy, "waiting for a stage run on this node");
+                self.board.change(|ledger, _| ledger.waits(name, fault));
+            }
+            Consequence::Unrepaired => self.failed(name, self.unrepaired(name, fault)),
+            Consequence::Failed => self.failed(name, fault),
+        }
+    }
+
+    /// Where damage cannot be repaired, it is what matters: pods may be using the tree.
+    fn unrepaired(&self, name: &VersionName, fault: Fault) -> Fault {
+        let damage = self.board.look(|ledger| ledger.entry(name)?.damage.clone());
+        let damage = damage.unwrap_or_else(|| fault.clone());
+        Fault::new(damage.reason, format!("{}; it cannot be repaired: {fault}", damage.message))
+    }
+
+    /// An attempt failed: says why, and when it is tried again.
+    fn failed(&self, name: &VersionName, fault: Fault) {
+        self.metrics.failed(fault.reason);
+        let failures = self.board.look(|ledger| ledger.entry(name).map_or(0, |entry| entry.failures)) + 1;
+        let delay = backoff::delay(failures, fastrand::f64());
+        let Fault { reason, message, remedy } = &fault;
+        tracing::warn!(version = %name, %reason, cause = message, remedy, failures, retry_in = ?delay, "failed");
+        self.board.change(|ledger, now| ledger.failed(name, fault, now + delay));
+    }
+}

@@ -1,0 +1,98 @@
+//! What is known of one version, and what that is called in reports.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headstart_externals::fault::FaultReason;
+use headstart_externals::manifest::Manifest;
+use headstart_externals::report::VersionState;
+use headstart_externals::version::VersionName;
+
+use crate::fault::Fault;
+use crate::plan::{Disk, Standing};
+use crate::progress::Progress;
+use crate::source::Look;
+use crate::tree::canary::Canary;
+
+/// What is known of one version.
+#[derive(Clone)]
+pub struct Entry {
+    pub(crate) name: VersionName,
+    pub(crate) wanted: bool,
+    pub(crate) disk: Disk,
+    pub(crate) leftovers: bool,
+    pub(crate) standing: Standing,
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) nodes: BTreeMap<String, Canary>,
+    /// Seconds that the last successful attempt took.
+    pub(crate) seconds: Option<f64>,
+    pub(crate) failures: u32,
+    pub(crate) fault: Option<Fault>,
+    /// What is wrong with the tree that pods are given.
+    pub(crate) damage: Option<Fault>,
+    /// The attempt that is under way.
+    pub(crate) progress: Option<Progress>,
+    /// What a stage run has left for it.
+    pub(crate) staged: Look,
+    pub(crate) retired_since: Option<Duration>,
+    /// When all of it was last read and found sound.
+    pub(crate) verified_at: Option<Duration>,
+    pub(crate) repairs: u32,
+    /// Whether its manifest was looked for while nobody wanted it.
+    pub(crate) examined: bool,
+}
+
+impl Entry {
+    pub(super) fn new(name: VersionName) -> Self {
+        Self {
+            name,
+            wanted: false,
+            disk: Disk::Absent,
+            leftovers: false,
+            standing: Standing::Unknown,
+            manifest: None,
+            nodes: BTreeMap::new(),
+            seconds: None,
+            failures: 0,
+            fault: None,
+            damage: None,
+            progress: None,
+            staged: Look::default(),
+            retired_since: None,
+            verified_at: None,
+            repairs: 0,
+            examined: false,
+        }
+    }
+
+    /// In the words of the report.
+    pub fn state(&self) -> VersionState {
+        match self.standing {
+            _ if !self.wanted => VersionState::Kept,
+            Standing::Ready | Standing::Suspect if self.disk != Disk::Absent => VersionState::Ready,
+            _ if self.progress.is_some() => VersionState::Installing,
+            Standing::Damaged { .. } | Standing::Failed { .. } => VersionState::Failed,
+            Standing::Waiting if self.is_patient() => VersionState::Pending,
+            Standing::Waiting => VersionState::Failed,
+            Standing::Unknown | Standing::Ready | Standing::Suspect => VersionState::Pending,
+        }
+    }
+
+    /// Whether nobody knows yet what it holds, and nobody wants it.
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.wanted && !self.examined && self.manifest.is_none() && self.disk == Disk::Complete
+    }
+
+    /// Whether it merely waits for something that is on its way.
+    fn is_patient(&self) -> bool {
+        self.fault.as_ref().is_none_or(|fault| fault.reason == FaultReason::WaitingForStage)
+    }
+
+    /// When the next attempt is due.
+    pub fn retry_at(&self) -> Option<Duration> {
+        match self.standing {
+            Standing::Damaged { retry_at } | Standing::Failed { retry_at } => Some(retry_at),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What this process knows of every version: what lies on disk, what it found out, what went wrong and when it tries again.
+//!
+//! All changes go through here; [`crate::status`] shares it, [`crate::plan`] decides over it. Times are durations since
+//! the agent began, by its own monotonic clock, so that a wrong clock of the node changes nothing.
+
+mod entry;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headstart_externals::arch::Arch;
+use headstart_externals::fault::FaultReason;
+use headstart_externals::manifest::Manifest;
+use headstart_externals::report::{NodeReport, VersionReport, VersionState};
+use headstart_externals::version::VersionName;
+
+use crate::fault::Fault;
+use crate::install::Installed;
+use crate::plan::{Disk, Observed, Seen, Standing};
+use crate::progress::Progress;
+use crate::source::Look;
+
+pub use entry::Entry;
+
+/// Hex digits of a tree's digest in a report: enough to compare nodes.
+const REPORTED_DIGITS: usize = 16;
+
+/// The node's versions and what is wrong with the node itself.
+pub struct Ledger {
+    pub(crate) node: String,
+    pub(crate) arch: Arch,
+    /// What is wrong with the root folder.
+    pub(crate) fault: Option<Fault>,
+    /// What is wrong with the newest configuration file.
+    pub(crate) config_problem: Option<String>,
+    /// Whether a configuration was ever taken over.
+    pub(crate) configured: bool,
+    /// Whether something is on its way out.
+    pub(crate) has_trash: bool,
+    /// Wanted ones first, most urgent first.
+    pub(crate) versions: Vec<Entry>,
+    /// By version, the final reason of an earlier life of this agent, until this one has a verdict of its own.
+    recalled: BTreeMap<VersionName, FaultReason>,
+}
+
+/// What lies on disk of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnDisk {
+    /// Its name.
+    pub name: VersionName,
+    /// What lies under the name.
+    pub disk: Disk,
+    /// Whether damaged trees or a staged copy lie elsewhere.
+    pub leftovers: bool,
+}
+
+impl Ledger {
+    /// Nothing is known yet.
+    pub fn new(node: String, arch: Arch) -> Self {
+        Self {
+            node,
+            arch,
+            fault: None,
+            config_problem: None,
+            configured: false,
+            has_trash: false,
+            versions: Vec::new(),
+            recalled: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over what is wanted now, most urgent first, and what lies on disk. What was found out stays.
+    pub fn observe(&mut self, wanted: &[VersionName], on_disk: Vec<OnDisk>, has_trash: bool) {
+        let known = std::mem::take(&mut self.versions);
+        let mut known: BTreeMap<VersionName, Entry> =
+            known.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+        let mut on_disk: BTreeMap<VersionName, OnDisk> =
+            on_disk.into_iter().map(|found| (found.name.clone(), found)).collect();
+        let mut entry = |name: &VersionName, wanted: bool, found: Option<OnDisk>| {
+            let entry = known.remove(name).unwrap_or_else(|| Entry::new(name.clone()));
+            let (disk, leftovers) =
+                found.map_or((Disk::Absent, false), |found| (found.disk, found.leftovers));
+            if entry.disk != Disk::Absent && disk == Disk::Absent {
+                tracing::warn!(version = %name, "a version that was there is gone");
+            }
+            Entry { wanted, disk, leftovers, ..entry }
+        };
+        for name in wanted {
+            let found = on_disk.remove(name);
+            self.versions.push(entry(name, true, found));
+        }
+        for (name, found) in on_disk {
+            self.versions.push(entry(&name, false, Some(found)));
+        }
+        self.configured = true;
+        self.has_trash = has_trash;
+    }
+
+    /// Takes over what is wanted now where nobody can say what lies on disk.
+    pub fn want(&mut self, wanted: &[VersionName]) {
+        let there = |entry: &Entry| entry.disk != Disk::Absent || entry.leftovers;
+        let on_disk = self.versions.iter().filter(|entry| there(entry)).map(|entry| OnDisk {
+            name: entry.name.clone(),
+            disk: entry.disk,
+            leftovers: entry.leftovers,
+        });
+        let on_disk = on_disk.collect();
+        self.observe(wanted, on_disk, self.has_trash);
+    }
+
+    /// The configuration changed: what failed may have been mended by it.
+    pub fn try_again(&mut self, now: Duration) {
+        for entry in &mut self.versions {
+            entry.failures = 0;
+            match &mut entry.standing {
+                Standing::Failed { retry_at } | Standing::Damaged { retry_at } => *retry_at = now,
+                standing if *standing == Standing::Waiting => *standing = Standing::Unknown,
+                _ => {}
+            }
+        }
+    }
+
+    /// What an earlier life of this agent reported: final verdicts hold until this one has its own.
+    pub fn recall(&mut self, report: &NodeReport) {
+        let verdicts =
+            report.versions.iter().filter_map(|version| Some((version.name.clone(), version.reason?)));
+        self.recalled = verdicts.filter(|(_, reason)| reason.is_final()).collect();
+    }
+
+    /// An attempt begins.
+    pub fn begin(&mut self, name: &VersionName, progress: Progress) {
+        self.update(name, |entry| entry.progress = Some(progress));
+    }
+
+    /// It serves pods; `verified_at` tells whether all of it was read.
+    pub fn ready(
+        &mut self,
+        name: &VersionName,
+        installed: Installed,
+        seconds: f64,
+        verified_at: Option<Duration>,
+    ) {
+        self.update(name, |entry| {
+            let is_repair = matches!(entry.standing, Standing::Damaged { .. });
+            *entry = Entry {
+                disk: Disk::Complete,
+                standing: Standing::Ready,
+                manifest: Some(installed.manifest),
+                nodes: installed.canary,
+                seconds: Some(seconds),
+                failures: 0,
+                fault: None,
+                damage: None,
+                progress: None,
+                verified_at,
+                repairs: entry.repairs.saturating_add(u32::from(is_repair)),
+                ..entry.clone()
+            };
+        });
+        self.recalled.remove(name);
+    }
+
+    /// All of it was read and is sound.
+    pub fn verified(&mut self, name: &VersionName, now: Duration) {
+        self.update(name, |entry| {
+            entry.verified_at = Some(now);
+            entry.progress = None;
+            if entry.standing == Standing::Suspect {
+                entry.standing = Standing::Ready;
+            }
+        });
+    }
+
+    /// Something says that a version which serves pods was changed.
+    pub fn suspect(&mut self, name: &VersionName) {
+        self.update(name, |entry| {
+            if entry.standing == Standing::Ready {
+                entry.standing = Standing::Suspect;
+            }
+        });
+    }
+
+    /// Writes may have gone unnoticed: every version is read again soon.
+    pub fn doubt(&mut self) {
+        self.versions.iter_mut().for_each(|entry| entry.verified_at = None);
+    }
+
+    /// The versions that serve pods, with when all of each was last read.
+    pub fn served(&self) -> impl Iterator<Item = (&VersionName, Option<Duration>)> {
+        let served = self.versions.iter().filter(|entry| entry.standing == Standing::Ready);
+        served.map(|entry| (&entry.name, entry.verified_at))
+    }
+
+    /// What pods are given is not what was built; the repair is due at once.
+    pub fn damaged(&mut self, name: &VersionName, fault: Fault, now: Duration) {
+        self.update(name, |entry| {
+            entry.standing = Standing::Damaged { retry_at: now };
+            entry.damage = Some(fault.clone());
+            entry.fault = Some(fault);
+            entry.progress = None;
+        });
+        self.recalled.remove(name);
+    }
+
+    /// An attempt failed. What was damaged before stays damaged: pods may be using it.
+    pub fn failed(&mut self, name: &VersionName, fault: Fault, retry_at: Duration) {
+        self.update(name, |entry| {
+            entry.standing = match entry.standing {
+                Standing::Damaged { .. } => Standing::Damaged { retry_at },
+                _ => Standing::Failed { retry_at },
+            };
+            entry.failures = entry.failures.saturating_add(1);
+            entry.fault = Some(fault);
+            entry.progress = None;
+        });
+        self.recalled.remove(name);
+    }
+
+    /// An attempt was stopped, since what it was to make is not wanted any more in that form.
+    pub fn stopped(&mut self, name: &VersionName) {
+        self.update(name, |entry| entry.progress = None);
+    }
+
+    /// An attempt found that a stage has to run first.
+    pub fn waits(&mut self, name: &VersionName, fault: Fault) {
+        self.update(name, |entry| {
+            if !matches!(entry.standing, Standing::Damaged { .. }) {
+                entry.standing = Standing::Waiting;
+            }
+            entry.fault = Some(fault);
+            entry.progress = None;
+        });
+    }
+
+    /// What a stage run has left for a version; where that is news, the version is due at once.
+    pub fn staged(&mut self, name: &VersionName, look: Look, now: Duration) {
+        self.update(name, |entry| {
+            if entry.staged.record != look.record {
+                match &mut entry.standing {
+                    Standing::Failed { retry_at } | Standing::Damaged { retry_at } => *retry_at = now,
+                    standing if *standing == Standing::Waiting => *standing = Standing::Unknown,
+                    _ => {}
+                }
+            }
+            entry.staged = look;
+        });
+    }
+
+    /// What lies on disk of a version that nobody wants.
+    pub fn kept(&mut self, name: &VersionName, manifest: Option<Manifest>) {
+        self.update(name, |entry| {
+            entry.manifest = manifest;
+            entry.examined = true;
+        });
+    }
+
+    /// A version is known to be retired from `since` on; `None` if it is not any more.
+    pub fn retired(&mut self, name: &VersionName, since: Option<Duration>) {
+        self.update(name, |entry| entry.retired_since = since);
+    }
+
+    /// Bytes of all versions on disk.
+    pub fn used_bytes(&self) -> u64 {
+        self.manifests().map(|manifest| manifest.bytes).sum()
+    }
+
+    /// The manifests of the versions on disk.
+    fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        let there = self.versions.iter().filter(|entry| entry.disk == Disk::Complete);
+        there.filter_map(|entry| entry.manifest.as_ref())
+    }
+
+    /// What the plan is made over.
+    pub fn observed(&self) -> Observed {
+        let versions = self.versions.iter().map(|entry| Seen {
+            name: entry.name.clone(),
+            disk: entry.disk,
+            leftovers: entry.leftovers,
+            standing: entry.standing,
+            retired_since: entry.retired_since,
+        });
+        Observed { versions: versions.collect(), has_trash: self.has_trash }
+    }
+
+    /// `Ok` when every wanted version is ready; else what is missing.
+    pub fn readiness(&self) -> Result<(), String> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.to_string());
+        }
+        if !self.configured {
+            return Err(self.config_problem.clone().unwrap_or_else(|| "starting".to_owned()));
+        }
+        match self.versions.iter().find(|entry| entry.wanted && entry.state() != VersionState::Ready) {
+            None => Ok(()),
+            Some(Entry { name, fault: Some(fault), .. }) => Err(format!("{name}: {fault}")),
+            Some(Entry { name, .. }) => Err(format!("{name} is being installed")),
+        }
+    }
+
+    /// The report for the cluster.
+    pub fn report(&self) -> NodeReport {
+        let versions = self.versions.iter().map(|entry| VersionReport {
+            name: entry.name.clone(),
+            state: entry.state(),
+            wanted: entry.wanted,
+            reason: entry
+                .fault
+                .as_ref()
+                .map(|fault| fault.reason)
+                .or_else(|| self.recalled.get(&entry.name).copied()),
+            tree: entry
+                .manifest
+                .as_ref()
+                .filter(|_| entry.disk == Disk::Complete)
+                .map(|manifest| manifest.tree_sha256.chars().take(REPORTED_DIGITS).collect()),
+            own_template: entry.staged.own_template,
+            repairs: entry.repairs,
+        });
+        NodeReport::new(
+            &self.node,
+            self.arch,
+            self.fault.as_ref().map(|fault| fault.reason),
+            versions.collect(),
+        )
+    }
+
+    /// The entry of a version.
+    pub fn entry(&self, name: &VersionName) -> Option<&Entry> {
+        self.versions.iter().find(|entry| entry.name == *name)
+    }
+
+    fn update(&mut self, name: &VersionName, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.versions.iter_mut().find(|entry| entry.name == *name) {
+            change(entry);
+        }
+    }
+}
