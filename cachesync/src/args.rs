@@ -25,6 +25,7 @@ use crate::install::CanaryRoot;
 use crate::metrics::Metrics;
 use crate::progress::OnStep;
 use crate::published::Published;
+use crate::purge::PurgeArgs;
 use crate::report::Reporter;
 use crate::source::Fetcher;
 use crate::stage::StageArgs;
@@ -51,6 +52,8 @@ pub enum Command {
     Run(RunArgs),
     /// Copy the externals of the runner image that this runs in to the node, for the agent; then end
     Stage(StageArgs),
+    /// Remove the whole cache of this node, unless pods use it
+    Purge(PurgeArgs),
     /// Copy this program into a folder
     CopyProgram(CopyProgramArgs),
     /// Do nothing until a signal comes

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod plan;
 pub mod progress;
 pub mod published;
+pub mod purge;
 pub mod report;
 pub mod room;
 mod root_guard;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use headstart_cachesync::args::{Args, Command, prepare};
-use headstart_cachesync::{copy_program, stage};
+use headstart_cachesync::{copy_program, purge, stage};
 use headstart_runtime::program;
 
 /// musl's own allocator is several times slower.
@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         }
         Command::Stage(args) => {
             program::run(async |shutdown| stage::run(args, Arc::new(|_| {}), shutdown).await)
+        }
+        Command::Purge(args) => {
+            program::run(async |shutdown| purge::run(args, Arc::new(|_| {}), shutdown).await)
         }
         Command::CopyProgram(args) => {
             copy_program::run(&args).map_or_else(|error| program::fail(&error), |()| ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 //! nameless folders, which the next start removes.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use headstart_externals::fault::FaultReason;
@@ -44,6 +45,41 @@ impl Store {
         for entry in fs::read_dir(&trash).doing("list", &trash)? {
             remove(&entry.doing("list", &trash)?.path())?;
             progress.reached(Step::Deleted);
+        }
+        Ok(())
+    }
+
+    /// Takes the names of everything away.
+    pub(crate) fn trash_all(&self, progress: &Progress) -> Outcome<()> {
+        self.check_intact()?;
+        let root = self.root();
+        // A stage that is under way ends with an error, as its folder is gone.
+        for folder in [root.versions(), root.replaced(), root.staged(), root.staging()] {
+            for entry in fs::read_dir(&folder).doing("list", &folder)? {
+                let path = entry.doing("list", &folder)?.path();
+                rename(&path, &root.trash().join(random_name()), RenameFlags::NOREPLACE)?;
+                progress.reached(Step::Trashed);
+            }
+            sync_folder(&folder)?;
+        }
+        sync_folder(&root.trash())?;
+        progress.reached(Step::TrashSynced);
+        Ok(())
+    }
+
+    /// Removes the folders of the root, which are empty, the lock last, and the root if nothing else lies in it.
+    pub(crate) fn remove_folders(self) -> Outcome<()> {
+        let root = self.root();
+        for folder in [root.versions(), root.replaced(), root.staged(), root.staging(), root.trash()] {
+            fs::remove_dir(&folder).doing("remove", &folder)?;
+        }
+        fs::remove_file(root.lock()).doing("remove", root.lock())?;
+        // Something of others may lie there, and a mount point cannot be removed at all.
+        match fs::remove_dir(root.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::info!(root = %root.path().display(), %error, "the root folder itself stays");
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -9,8 +9,12 @@ use tempfile::TempDir;
 
 use crate::process::{Process, with_owner};
 use crate::programs::program;
+use crate::schema::assert_status;
 use crate::tree::{self, NODE16, directory_config};
 use crate::wait::until;
+
+/// The name of the agents' node.
+pub const NODE_NAME: &str = "test-node";
 
 /// A folder with a configuration and a root for an agent.
 pub struct Node {
@@ -65,9 +69,22 @@ impl Node {
 
     /// Another program that takes the agent's flags.
     pub fn command_of(&self, program: &Path) -> Command {
+        let mut command = self.flags(program);
+        command.arg("--standalone");
+        command
+    }
+
+    /// A program with the agent's flags that reports to a cluster, and hears from it.
+    pub fn command_in(&self, program: &Path, kubeconfig: &Path) -> Command {
+        let mut command = self.flags(program);
+        command.args(["--namespace", "headstart-system"]).env("KUBECONFIG", kubeconfig);
+        command
+    }
+
+    fn flags(&self, program: &Path) -> Command {
         let mut command = with_owner(program);
-        command.args(["--log-format", "json", "run", "--standalone", "--admin-listen", "127.0.0.1:0"]);
-        command.args(["--node-name", "test-node", "--config"]).arg(self.path("config.yaml"));
+        command.args(["--log-format", "json", "run", "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--node-name", NODE_NAME, "--config"]).arg(self.path("config.yaml"));
         command.arg("--root").arg(self.root());
         command
     }
@@ -106,6 +123,7 @@ impl Agent {
         until(&log(), || async {
             let (_, text) = self.get("/v1/status").await?;
             let status: Value = serde_json::from_str(&text).unwrap();
+            assert_status(&status);
             wanted(&status).then_some(status)
         })
         .await

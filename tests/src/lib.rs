@@ -19,6 +19,8 @@ pub mod load;
 pub mod pods;
 pub mod process;
 pub mod programs;
+pub mod published;
+pub mod schema;
 pub mod server;
 pub mod stored;
 pub mod tree;

@@ -229,3 +229,23 @@ async fn the_canary_looks_where_pods_look() {
     };
     assert_eq!(agent.failed().await, "NoExec");
 }
+
+#[tokio::test]
+async fn a_root_that_is_replaced_below_its_mount_is_reported_and_ends_the_agent() {
+    let node = Node::with_folder();
+    let host = node.path("host");
+    for (replace, word) in
+        [("rm -rf host && mkdir host", "removed"), ("mv host other && mkdir host", "moved away")]
+    {
+        fs::create_dir_all(&host).unwrap();
+        let Some(mut agent) = in_own_mounts(&node, "mount --bind host root") else { return };
+        agent.ready().await;
+        let done = Command::new("sh").args(["-c", replace]).current_dir(node.path("")).status().unwrap();
+        assert!(done.success());
+        let is_told =
+            |line: &Value| line["reason"] == "RootReplaced" && line["cause"].as_str().unwrap().contains(word);
+        let told = || async { agent.log().iter().any(is_told).then_some(()) };
+        until(&format!("it says that the root was {word}"), told).await;
+        assert_eq!(agent.ended().await.code(), Some(1), "so that it is started anew with the new root");
+    }
+}

@@ -1,4 +1,4 @@
-//! `kill -9` at every named step of an install: never a partial version, always convergence, nothing left over.
+//! `kill -9` at every named step of an install, a repair and a removal: never a partial version, always convergence, nothing left over.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -11,9 +11,13 @@ use headstart_cachesync::tree::inspect::inspect;
 use headstart_externals::config::Config;
 use headstart_externals::layout::Root;
 use headstart_externals::manifest::Manifest;
+use headstart_externals::state::Phase;
 use headstart_externals::version::VersionName;
 use headstart_tests::agent::{Agent, Node};
 use headstart_tests::archive::{Tar, config_for_file};
+use headstart_tests::programs::program;
+use headstart_tests::published::Publisher;
+use headstart_tests::wait::until;
 
 struct Case {
     node: Node,
@@ -131,5 +135,38 @@ async fn a_repair_is_all_or_nothing() {
         case.kill_at(step).await;
         case.has_kept_its_name(step);
         case.converges(step).await;
+    }
+}
+
+#[tokio::test]
+async fn a_removal_takes_everything_or_is_taken_up_again() {
+    let cluster = Publisher::start().await;
+    let retired = "node16-ba9876543210";
+    for step in Step::REMOVAL {
+        let case = Case::new();
+        let config =
+            fs::read_to_string(case.node.path("config.yaml")).unwrap() + "\nrollout: {keepSeconds: 0}\n";
+        case.node.configure(&config);
+        let root = case.node.root();
+        for folder in
+            [format!("versions/{retired}"), format!("replaced/{retired}-1"), format!("staged/{retired}")]
+        {
+            fs::create_dir_all(root.join(&folder)).unwrap();
+            fs::write(root.join(&folder).join("manifest.json"), "{}").unwrap();
+        }
+        cluster.publish(&config, &[(retired, Phase::Retired)]);
+        let mut command = cluster.command(&case.node, Path::new(env!("CARGO_BIN_EXE_killed-agent")));
+        command.env("KILL_AT", format!("{step:?}"));
+        let mut agent = Agent::spawn(command);
+        assert_eq!(agent.ended().await.signal(), Some(9), "{step:?}: {:?}", agent.log());
+        assert!(case.visible(), "{step:?}: what is wanted is not touched");
+        let agent = Agent::spawn(cluster.command(&case.node, &program("headstart-cachesync")));
+        agent.ready().await;
+        let gone = || async {
+            let left = ["replaced", "staged", "trash", "staging"].map(|folder| case.node.list(folder).len());
+            (left == [0; 4] && case.node.list("versions").len() == 1).then_some(())
+        };
+        until("nothing of it is left", gone).await;
+        assert!(case.visible(), "{step:?}");
     }
 }

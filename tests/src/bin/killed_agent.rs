@@ -1,11 +1,11 @@
-//! The agent's own library, killed by SIGKILL the moment an install or a stage run reaches the step named in `KILL_AT`.
+//! The agent's own library, killed by SIGKILL the moment an install, a stage run or a removal reaches the step named in `KILL_AT`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
 use headstart_cachesync::args::{Args, Command, prepare};
-use headstart_cachesync::stage;
+use headstart_cachesync::{purge, stage};
 use headstart_runtime::program;
 
 fn main() -> ExitCode {
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             program::run(async |shutdown| prepare(args, on_step, shutdown).await?.run().await)
         }
         Command::Stage(args) => program::run(async |shutdown| stage::run(args, on_step, shutdown).await),
+        Command::Purge(args) => program::run(async |shutdown| purge::run(args, on_step, shutdown).await),
         Command::CopyProgram(_) | Command::Idle => ExitCode::FAILURE,
     }
 }

@@ -1,0 +1,86 @@
+//! The processes on this machine that have a part of the cache mounted, as far as this process may see them.
+
+use std::fs;
+use std::path::Path;
+
+/// Processes with a mount of something below `root`, other than this one's own mounts of the root itself.
+pub(super) fn users(root: &Path) -> Vec<String> {
+    let own = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let Some(place) = Place::of(&own, root) else { return Vec::new() };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let uses = |number: &u32| {
+        fs::read_to_string(format!("/proc/{number}/mountinfo")).is_ok_and(|mounts| place.is_used_in(&mounts))
+    };
+    numbers.filter(uses).map(|number| format!("process {number}")).collect()
+}
+
+/// Where a folder lies: the number of its file system, and its path there.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    device: String,
+    path: String,
+}
+
+impl Place {
+    /// Finds the folder among the mounts of a process (proc_pid_mountinfo(5)): the deepest mount above it counts.
+    fn of(mounts: &str, folder: &Path) -> Option<Self> {
+        let above = mounts.lines().filter_map(Mount::read).filter(|mount| folder.starts_with(mount.point));
+        let mount = above.max_by_key(|mount| mount.point.len())?;
+        let below = folder.strip_prefix(mount.point).ok()?.to_str()?;
+        let path = [mount.root.trim_end_matches('/'), below].join("/");
+        Some(Self { device: mount.device.to_owned(), path: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// Whether something below the folder is mounted there.
+    fn is_used_in(&self, mounts: &str) -> bool {
+        let below = format!("{}/", self.path);
+        let mut mounts = mounts.lines().filter_map(Mount::read);
+        mounts.any(|mount| mount.device == self.device && mount.root.starts_with(&below))
+    }
+}
+
+/// One mount, as it is written: odd characters in paths are no matter for those that we make.
+struct Mount<'m> {
+    device: &'m str,
+    root: &'m str,
+    point: &'m str,
+}
+
+impl<'m> Mount<'m> {
+    fn read(line: &'m str) -> Option<Self> {
+        let mut fields = line.split(' ').skip(2);
+        Some(Self { device: fields.next()?, root: fields.next()?, point: fields.next()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "21 1 254:0 / / rw - ext4 /dev/vda rw
+30 21 254:1 / /var rw - ext4 /dev/vdb rw
+36 30 254:1 /lib/headstart /cache rw - ext4 /dev/vdb rw
+";
+
+    #[test]
+    fn a_folder_is_found_on_its_file_system() {
+        let place = |folder: &str| Place::of(OWN, Path::new(folder)).unwrap();
+        let cache = Place { device: "254:1".to_owned(), path: "/lib/headstart".to_owned() };
+        assert_eq!(place("/var/lib/headstart"), cache);
+        assert_eq!(place("/cache"), cache, "the same folder by another mount");
+        assert_eq!(place("/srv").path, "/srv");
+    }
+
+    #[test]
+    fn a_mount_of_a_part_is_a_use_and_one_of_the_whole_is_not() {
+        let cache = Place::of(OWN, Path::new("/cache")).unwrap();
+        assert!(!cache.is_used_in(OWN));
+        let pod = "90 80 254:1 /lib/headstart/versions/v/tree /__e ro - ext4 /dev/vdb rw\n";
+        assert!(cache.is_used_in(pod));
+        let other = "90 80 254:0 /lib/headstart/versions/v/tree /__e ro - ext4 /dev/vda rw\n";
+        assert!(!cache.is_used_in(other), "another file system");
+        let beside = "90 80 254:1 /lib/headstart-other/x /x ro - ext4 /dev/vdb rw\n";
+        assert!(!cache.is_used_in(beside));
+    }
+}

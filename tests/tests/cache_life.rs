@@ -1,0 +1,210 @@
+//! The life of versions on a node: read again, damaged, repaired, retired, deleted; within a reserve and a budget.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use headstart_externals::report::{NodeReport, VersionState};
+use headstart_externals::state::Phase;
+use headstart_tests::agent::{Agent, Node};
+use headstart_tests::programs::program;
+use headstart_tests::published::Publisher;
+use headstart_tests::tree::directory_config;
+use headstart_tests::wait::until;
+use serde_json::Value;
+
+const LICENSE: &str = "tree/node16/LICENSE";
+
+/// Overwrites a file with as many other bytes, so that only its content tells.
+fn corrupt(file: &Path) {
+    let length = fs::metadata(file).unwrap().len();
+    fs::write(file, vec![b'#'; usize::try_from(length).unwrap()]).unwrap();
+}
+
+/// The configuration of the node's folder, with one more setting.
+fn config(node: &Node, more: &str) -> String {
+    format!("{}\n{more}\n", directory_config(&node.path("externals")).trim_end())
+}
+
+fn repaired(status: &Value) -> bool {
+    status["ready"] == true && status["versions"][0]["repairs"] == 1
+}
+
+#[tokio::test]
+async fn a_foreign_write_is_noticed_at_once_and_repaired() {
+    let node = Node::with_folder();
+    let agent = node.start();
+    let before = agent.ready().await;
+    corrupt(&node.installed().join(LICENSE));
+    let after = agent.status("it is repaired", repaired).await;
+    assert_eq!(after["versions"][0]["treeSha256"], before["versions"][0]["treeSha256"]);
+    assert!(agent.has_said("somebody wrote into a published version; reading all of it again"));
+    assert_eq!(node.list("replaced").len(), 1, "running pods may use the damaged tree, so it is kept");
+    let (_, metrics) = agent.get("/metrics").await.unwrap();
+    for line in
+        ["headstart_cachesync_damaged_total{profile=\"node16\"} 1", "headstart_cachesync_versions_damaged 0"]
+    {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn the_scrub_finds_what_no_event_told() {
+    let node = Node::with_folder();
+    node.start().ready().await;
+    // The kernel does not tell of writes through a link outside the folders that are watched.
+    let link = node.path("link");
+    fs::hard_link(node.installed().join(LICENSE), &link).unwrap();
+    node.configure(&config(&node, "verify: {intervalSeconds: 1}"));
+    let agent = node.start();
+    agent
+        .status("it is read as a whole", |status| status["versions"][0]["verifiedSecondsAgo"].is_number())
+        .await;
+    corrupt(&link);
+    agent.status("it is repaired", repaired).await;
+    assert!(agent.has_said("the scrub found something; reading all of it again"));
+}
+
+#[tokio::test]
+async fn a_version_that_was_adopted_is_read_as_a_whole_in_the_background() {
+    let node = Node::with_folder();
+    node.start().ready().await;
+    corrupt(&node.installed().join(LICENSE));
+    let agent = node.start();
+    agent.says("found ready").await;
+    agent.status("it is repaired", repaired).await;
+}
+
+#[tokio::test]
+async fn a_source_that_changed_under_its_name_repairs_nothing() {
+    let node = Node::with_folder();
+    node.start().ready().await;
+    corrupt(&node.installed().join(LICENSE));
+    fs::write(node.path("externals/node16/LICENSE"), "another licence").unwrap();
+    let agent = node.start();
+    let failed = |status: &Value| status["versions"][0]["fault"]["reason"] == "CheckFailed";
+    let message = |status: &Value| status["versions"][0]["fault"]["message"].as_str().unwrap().to_owned();
+    let status =
+        agent.status("it stays damaged", |s| failed(s) && message(s).contains("SourceChanged")).await;
+    assert_eq!(status["versions"][0]["damaged"], true);
+    assert_eq!(node.list("replaced"), [""; 0]);
+}
+
+#[tokio::test]
+async fn installs_leave_the_reserve_and_keep_the_budget() {
+    for (limit, reason) in [("reserveBytes: 999999999999999", "DiskFull"), ("cacheBytes: 5", "OverBudget")] {
+        let node = Node::with_folder();
+        let sound = directory_config(&node.path("externals"));
+        node.configure(&sound.replace("limits: {", &format!("limits: {{{limit}, ")));
+        let agent = node.start();
+        assert_eq!(agent.failed().await, reason);
+        assert_eq!(node.list("versions"), [""; 0]);
+        assert_eq!(node.list("staging"), [""; 0]);
+        node.configure(&sound);
+        agent.ready().await;
+    }
+}
+
+/// A version that nobody wants, as an older configuration left it.
+fn leave_garbage(node: &Node, name: &str) {
+    let version = node.root().join("versions").join(name);
+    fs::create_dir_all(version.join("tree/node16/bin")).unwrap();
+    fs::write(version.join("manifest.json"), "{}").unwrap();
+}
+
+#[tokio::test]
+async fn a_thousand_versions_of_garbage_hold_up_nothing_and_go_when_they_are_retired() {
+    let cluster = Publisher::start().await;
+    let node = Node::with_folder();
+    let names: Vec<String> = (0..1000).map(|n| format!("old-{n:012x}")).collect();
+    names.iter().for_each(|name| leave_garbage(&node, name));
+    let config = config(&node, "rollout: {keepSeconds: 1}");
+    node.configure(&config);
+    let agent = Agent::spawn(cluster.command(&node, &program("headstart-cachesync")));
+    agent.ready().await;
+    let is_ready =
+        |report: &NodeReport| report.version_count == 1001 && report.versions[0].state == VersionState::Ready;
+    let report = until("the report counts them", || async { cluster.report().filter(is_ready) }).await;
+    assert!(report.versions[0].wanted, "what is wanted comes first");
+    assert!(report.versions[1..].iter().all(|version| version.state == VersionState::Kept));
+    assert_eq!(node.list("versions").len(), 1001, "nothing goes without a word");
+    // As the controller does it: never all at once.
+    for (at, some) in names.chunks(250).enumerate() {
+        let retired: Vec<(&str, Phase)> = some.iter().map(|name| (name.as_str(), Phase::Retired)).collect();
+        cluster.publish(&config, &retired);
+        let left = 1001 - 250 * (at + 1);
+        until("they have gone", || async { (node.list("versions").len() == left).then_some(()) }).await;
+    }
+    until("nothing is on its way out", || async { node.list("trash").is_empty().then_some(()) }).await;
+    assert_eq!(agent.ready().await["versions"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_retired_version_goes_with_all_that_belongs_to_it_and_a_wanted_one_never() {
+    let cluster = Publisher::start().await;
+    let node = Node::with_folder();
+    let first = config(&node, "rollout: {keepSeconds: 1}");
+    node.configure(&first);
+    let agent = Agent::spawn(cluster.command(&node, &program("headstart-cachesync")));
+    agent.ready().await;
+    let old = node.list("versions").remove(0);
+    corrupt(&node.installed().join(LICENSE));
+    agent.status("it is repaired", repaired).await;
+    fs::create_dir_all(node.root().join("staged").join(&old)).unwrap();
+
+    cluster.publish(&first, &[(&old, Phase::Retired)]);
+    let both = first.replace(
+        "      - revision: test\n",
+        &format!(
+            "      - {{revision: old, source: {{directory: {{path: {}}}}}}}\n      - revision: test\n",
+            node.path("externals").display()
+        ),
+    );
+    node.configure(&both);
+    agent.status("there are two", |status| status["versions"].as_array().unwrap().len() == 2).await;
+    agent.ready().await;
+    assert!(node.list("versions").contains(&old), "what is to be offered stays, whatever is published");
+
+    let new = both.replace("revision: test", "revision: new");
+    node.configure(&new);
+    until("the old one has gone", || async { (!node.list("versions").contains(&old)).then_some(()) }).await;
+    assert_eq!(node.list("replaced"), [""; 0]);
+    assert!(!node.list("staged").contains(&old));
+    until("nothing is on its way out", || async { node.list("trash").is_empty().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_while_the_published_state_cannot_be_read() {
+    let cluster = Publisher::start().await;
+    let node = Node::with_folder();
+    leave_garbage(&node, "old-0123456789ab");
+    let config = config(&node, "rollout: {keepSeconds: 5}");
+    node.configure(&config);
+    cluster.publish(&config, &[("old-0123456789ab", Phase::Retired)]);
+    let agent = Agent::spawn(cluster.command(&node, &program("headstart-cachesync")));
+    agent.says("is retired").await;
+    cluster.withdraw();
+    agent.says("is not retired any more").await;
+    cluster.publish_text("{");
+    agent.says("the published state cannot be read; nothing is deleted meanwhile").await;
+    assert!(node.list("versions").contains(&"old-0123456789ab".to_owned()));
+    cluster.publish(&config, &[("old-0123456789ab", Phase::Retired)]);
+    until("it goes after all", || async { (node.list("versions").len() == 1).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_revision_that_was_taken_out_too_early_is_still_installed_on_a_new_node() {
+    let cluster = Publisher::start().await;
+    let node = Node::with_folder();
+    let new = directory_config(&node.path("externals")).replace("revision: test", "revision: new");
+    let old = directory_config(&node.path("externals"));
+    let name = headstart_externals::config::Config::parse(&old).unwrap();
+    let name = name.revisions().next().unwrap().1.version.to_string();
+    cluster.publish(&old, &[(&name, Phase::Retiring)]);
+    node.configure(&new);
+    let agent = Agent::spawn(cluster.command(&node, &program("headstart-cachesync")));
+    let both = |status: &Value| status["ready"] == true && status["versions"].as_array().unwrap().len() == 2;
+    agent.status("both are installed", both).await;
+    assert!(node.list("versions").contains(&name));
+}
