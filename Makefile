@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check bench-externals bench-webhook cluster cluster-down images dist docs fuzz
+.PHONY: help build demo test test-full check bench-cache bench-externals bench-webhook cluster cluster-down images dist docs fuzz
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -54,6 +54,11 @@ bench-webhook: ## Measure admissions per second, beside the cheapest answer of t
 	$(STATIC) --profile dist --bin headstart-webhook
 	$(STATIC) --release --bin bench-webhook
 	./target/$(MUSL)/release/bench-webhook ./target/$(MUSL)/dist/headstart-webhook
+
+bench-cache: ## Measure installs beside cp and tar of the same files, the scrub, and the agent at rest
+	$(STATIC) --profile dist --bin headstart-cachesync
+	$(CARGO) build $(WORKSPACE) --bin bench-cache
+	./target/debug/bench-cache ./target/$(MUSL)/dist/headstart-cachesync
 
 dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
 	./scripts/dist

@@ -47,6 +47,14 @@ impl Node {
         self.root().join("versions").join(&versions[0])
     }
 
+    /// The folder of the one version of a profile that is there.
+    pub fn installed_of(&self, profile: &str) -> PathBuf {
+        let mut versions = self.list("versions");
+        versions.retain(|name| name.starts_with(&format!("{profile}-")));
+        assert_eq!(versions.len(), 1, "{versions:?}");
+        self.root().join("versions").join(&versions[0])
+    }
+
     /// A path in the node's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -15,7 +15,17 @@ use crate::bed::ControlPlane;
 
 /// A kubeconfig with a token of `account`, as a pod on `node` would get it.
 pub fn kubeconfig(control_plane: &ControlPlane, account: &str, node: Option<&str>, folder: &Path) -> PathBuf {
-    let mut words = vec!["create", "token", account, "--namespace=headstart-system"];
+    kubeconfig_in(control_plane, "headstart-system", (account, node), folder)
+}
+
+/// As [`kubeconfig`], for a ServiceAccount of any namespace.
+pub fn kubeconfig_in(
+    control_plane: &ControlPlane,
+    namespace: &str,
+    (account, node): (&str, Option<&str>),
+    folder: &Path,
+) -> PathBuf {
+    let mut words = vec!["create", "token", account, "--namespace", namespace];
     let bound =
         node.map(|node| ["--bound-object-kind=Node".to_owned(), format!("--bound-object-name={node}")]);
     words.extend(bound.iter().flatten().map(String::as_str));

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod appender;
 pub mod archive;
 pub mod bed;
+pub mod cache_bench;
 pub mod cases;
 pub mod deploy;
 pub mod fixtures;

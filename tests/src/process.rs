@@ -46,6 +46,11 @@ impl Process {
         Self { child, log }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The log so far.
     pub fn log(&self) -> Vec<Value> {
         self.log.lock().unwrap().clone()

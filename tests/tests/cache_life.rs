@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use headstart_externals::report::{NodeReport, VersionState};
 use headstart_externals::state::Phase;
 use headstart_tests::agent::{Agent, Node};
-use headstart_tests::programs::program;
+use headstart_tests::programs::{program, repository};
 use headstart_tests::published::Publisher;
 use headstart_tests::tree::directory_config;
 use headstart_tests::wait::until;
@@ -207,4 +208,62 @@ async fn a_revision_that_was_taken_out_too_early_is_still_installed_on_a_new_nod
     let both = |status: &Value| status["ready"] == true && status["versions"].as_array().unwrap().len() == 2;
     agent.status("both are installed", both).await;
     assert!(node.list("versions").contains(&name));
+}
+
+/// A wall clock that the test sets, for programs that have the returned library preloaded.
+struct Clock {
+    library: PathBuf,
+    offset: PathBuf,
+}
+
+impl Clock {
+    fn new(folder: &Path) -> Self {
+        let library = folder.join("jump.so");
+        let source = repository().join("tests/bed/clock/jump.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl");
+        assert!(compiler.status().unwrap().success());
+        Self { library, offset: folder.join("offset") }
+    }
+
+    /// So many seconds from the real time.
+    fn set(&self, seconds: i64) {
+        let beside = self.offset.with_extension("new");
+        fs::write(&beside, seconds.to_string()).unwrap();
+        fs::rename(beside, &self.offset).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_deletes_nothing_and_hides_nothing() {
+    let cluster = Publisher::start().await;
+    let node = Node::with_folder();
+    leave_garbage(&node, "old-0123456789ab");
+    let config = config(&node, "rollout: {keepSeconds: 600}\nverify: {intervalSeconds: 3600}");
+    node.configure(&config);
+    let clock = Clock::new(&node.path(""));
+    clock.set(0);
+    let mut command = cluster.command(&node, &program("headstart-cachesync"));
+    command.env("LD_PRELOAD", &clock.library).env("CLOCK_OFFSET", &clock.offset);
+    let agent = Agent::spawn(command);
+    agent.ready().await;
+    cluster.publish(&config, &[("old-0123456789ab", Phase::Retired)]);
+    agent.says("is retired").await;
+    let year = 365 * 24 * 3600;
+    for (jump, word) in [(10 * year, "2036"), (-10 * year, "2016")] {
+        clock.set(jump);
+        // Something to tell, so that what follows is after the jump.
+        corrupt(&node.installed_of("node16").join(LICENSE));
+        let repairs = |status: &Value| status["versions"][0]["repairs"].as_u64().unwrap();
+        let before = if jump > 0 { 0 } else { 1 };
+        let status = agent.status("it is repaired", |s| s["ready"] == true && repairs(s) > before).await;
+        let log = agent.log();
+        assert!(log.last().unwrap()["timestamp"].as_str().unwrap().starts_with(word), "the clock did jump");
+        let old = &status["versions"][1];
+        assert!(old["retiredSecondsAgo"].as_f64().unwrap() < 300.0, "{old}");
+        assert!(status["versions"][0]["verifiedSecondsAgo"].as_f64().unwrap() < 300.0, "{status}");
+        assert!(node.list("versions").contains(&"old-0123456789ab".to_owned()), "nothing is deleted early");
+        let told = || async { cluster.report().filter(|report| report.versions[0].repairs > before as u32) };
+        until("the report still comes", told).await;
+    }
 }

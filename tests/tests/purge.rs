@@ -11,7 +11,8 @@ use std::process::{Command, Output};
 use headstart_cachesync::progress::Step;
 use headstart_tests::agent::Node;
 use headstart_tests::bed::{ControlPlane, Minor};
-use headstart_tests::programs::program;
+use headstart_tests::identity::kubeconfig_in;
+use headstart_tests::programs::{program, repository};
 use serde_json::json;
 
 /// A node with a version, a damaged tree, a staged copy and a file of somebody else.
@@ -95,11 +96,20 @@ async fn it_refuses_while_something_of_the_cache_is_mounted_unless_told_otherwis
 #[tokio::test]
 async fn it_refuses_while_a_pod_of_the_node_uses_the_cache() {
     let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
+    let manifests = repository().join("deploy/purge").display().to_string();
+    control_plane.kubectl(&["apply", "-k", &manifests]).unwrap();
     let node = filled().await;
+    let identity =
+        kubeconfig_in(&control_plane, "headstart-purge", ("headstart-purge", None), &node.path(""));
     let run = |more: &[&str]| {
         let mut command = purge(&program("headstart-cachesync"), &node, more);
-        command.env("KUBECONFIG", control_plane.kubeconfig()).output().unwrap()
+        command.env("KUBECONFIG", &identity).output().unwrap()
     };
+    let file = identity.display().to_string();
+    for forbidden in [&["get", "secrets"][..], &["delete", "pod", "x"], &["get", "nodes"]] {
+        let refused = control_plane.kubectl(&[forbidden, &["--kubeconfig", &file]].concat()).unwrap_err();
+        assert!(refused.to_string().contains("orbidden"), "{forbidden:?}: {refused}");
+    }
     let pod = |name: &str, node: &str| {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",

@@ -39,6 +39,8 @@ const NODE16: Release = Release {
 
 const NODE20: Release = Release { entry: "node20", node: "20.20.2", tools: &[] };
 
+const NODE24: Release = Release { entry: "node24", node: "24.21.0", tools: &[] };
+
 /// What runner 2.304 brings: about 6,700 files.
 pub(super) const RUNNER: &[Release] = &[NODE12, NODE16];
 
@@ -47,6 +49,9 @@ pub(super) const OLDER: &[Release] = &[NODE16];
 
 /// What runners from 2.308 bring; of these only the programs are needed.
 pub(super) const NEWER: &[Release] = &[NODE16, NODE20];
+
+/// What runners from 2.327 bring.
+pub(super) const CURRENT: &[Release] = &[NODE20, NODE24];
 
 /// Where entries go, and what they are made from.
 pub(super) struct Externals<'a> {
@@ -89,6 +94,21 @@ impl Externals<'_> {
         }
         Ok(layer)
     }
+}
+
+/// Writes an externals folder with whole entries and their twins, as a runner release has it.
+pub(super) fn write(packages: &Packages, releases: &[Release], folder: &Path) -> anyhow::Result<()> {
+    for release in releases {
+        let entry = folder.join(release.entry);
+        release.build(packages, &entry)?;
+        let twin = folder.join(format!("{}_alpine", release.entry));
+        std::fs::create_dir_all(twin.join("bin")).context("failed to create an _alpine entry")?;
+        for file in [NODE, "LICENSE"] {
+            std::fs::copy(entry.join(file), twin.join(file))
+                .with_context(|| format!("{} has no {file}", release.package()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What the built-in profile keeps, at the root: an image that pods can mount.

@@ -40,6 +40,27 @@ enum Command {
     },
 }
 
+/// The externals of a runner release, whole: by what they are like, from the packages of Node.js.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunnerExternals {
+    /// Node.js 12 and 16, as runner 2.304 has them.
+    Node16,
+    /// Node.js 20 and 24, as current runners have them.
+    Node20And24,
+}
+
+impl RunnerExternals {
+    /// Writes them into `folder`.
+    pub fn write(self, folder: &std::path::Path) -> anyhow::Result<()> {
+        let packages = npm::Packages::new(crate::bed::programs::Cache::locate()?.folder().join("npm"))?;
+        let releases = match self {
+            Self::Node16 => externals::RUNNER,
+            Self::Node20And24 => externals::CURRENT,
+        };
+        externals::write(&packages, releases, folder)
+    }
+}
+
 /// Builds what was asked for and prints path, size, digest and seconds of each.
 pub fn main(args: Args) -> anyhow::Result<()> {
     match args.command {
