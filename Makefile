@@ -35,7 +35,7 @@ fuzz: ## Fuzz the webhook's input and the configuration's patterns, FUZZ_SECONDS
 	./scripts/fuzz
 
 docs: ## Write the pages of docs/ that follow from the code
-	HEADSTART_BLESS=1 $(CARGO) test $(WORKSPACE) --test reasons
+	HEADSTART_BLESS=1 $(CARGO) test $(WORKSPACE) --test reasons --test faults
 
 cluster: build ## Start a real one-node Kubernetes with Headstart on this machine (root), and say how to reach it
 	./target/debug/bed up

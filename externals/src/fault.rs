@@ -138,6 +138,59 @@ impl FaultReason {
         matches!(self, Self::WaitingForStage | Self::StageImageMismatch)
     }
 
+    /// What happened, in a few words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::RootNotWritable => "the root folder cannot be written",
+            Self::RootUnsafe => {
+                "a folder of the root is a link, belongs to somebody else, or may be written by others"
+            }
+            Self::RootLocked => "another agent holds the root's lock",
+            Self::RootReplaced => "the root is not the folder any more that the node has under its name",
+            Self::DiskFull => "no space left on the node's file system, or only what is kept in reserve",
+            Self::OverBudget => "the versions on the node would take more than the configured bytes together",
+            Self::SourceUnavailable => "the source cannot be reached or is not there",
+            Self::SourceDenied => "the server of the source refuses what it is asked, or wants credentials",
+            Self::SourceTimeout => "the server of the source is silent or too slow",
+            Self::SourceTruncated => "the source ended before its end, again and again",
+            Self::SourceRedirects => "the server of the source redirects without end",
+            Self::SourceChanged => {
+                "the source has another content than the one that the version was built from"
+            }
+            Self::CredentialsUnusable => {
+                "the files with the credentials of the source are not there or cannot be used"
+            }
+            Self::WaitingForStage => "the stage of the version's runner image has not finished on this node",
+            Self::StageImageMismatch => {
+                "what is staged comes from another image than the one that is configured"
+            }
+            Self::NoSourceForArch => "the configuration names no source for this node's architecture",
+            Self::DigestMismatch => "the archive does not have the pinned digest",
+            Self::ArchiveCorrupt => "the archive is truncated or not of its format",
+            Self::PathEscape => "a path of the source leaves the tree, or is absolute",
+            Self::LinkEscape => "a link of the source leaves the tree",
+            Self::HardlinkEscape => "a hard link of the source leads to something that is not kept",
+            Self::SpecialFile => "the source holds a device, a socket or a pipe",
+            Self::SetuidFile => "the source holds a setuid or setgid file",
+            Self::PathConflict => "a file lies where the tree needs a folder, or the reverse",
+            Self::BadName => "a name in the source cannot be kept: not UTF-8, or with control characters",
+            Self::TooLarge => "the source is larger than the configured limit",
+            Self::TooManyFiles => "the source holds more files than the configured limit",
+            Self::UnnamedEntry => "the source has a `node*` entry that the profile neither keeps nor omits",
+            Self::MissingFile => {
+                "the source lacks a file that the profile keeps, or an entry lacks an executable `bin/node`"
+            }
+            Self::CheckFailed => "what is on disk is not what was written",
+            Self::CanaryFailed => "Node.js does not run as it should",
+            Self::CanaryNotVisible => "the canary does not see the build",
+            Self::NoExec => "the node's file system forbids execution",
+            Self::WrongArch => "the programs are for another architecture",
+            Self::Cancelled => "the install was stopped, since the configuration changed",
+            Self::Io => "any other error of the operating system",
+            Self::Unknown => "a reason that only a newer program knows; read, never written",
+        }
+    }
+
     /// What the administrator can do about it.
     pub const fn remedy(self) -> &'static str {
         match self {
