@@ -35,7 +35,12 @@ impl Agent {
     pub(crate) async fn attempt(&mut self, store: &Arc<Store>, config: &Config, wanted: Wanted, task: Task) {
         let name = wanted.version.clone();
         self.scrubber.end(&name);
-        let used = self.board.look(|ledger| ledger.used_bytes());
+        // What is built anew takes the place of what is there, and must become what that was.
+        let (used, known) = self.board.look(|ledger| {
+            let known = ledger.entry(&name).and_then(|entry| entry.manifest.clone());
+            let own = known.as_ref().map_or(0, |manifest| manifest.bytes);
+            (ledger.used_bytes().saturating_sub(own), known)
+        });
         let limits = config.limits;
         let room = Room::new(
             self.options.root.clone(),
@@ -50,6 +55,7 @@ impl Agent {
             arch: self.options.arch,
             canary_root: self.options.canary_root.clone(),
             fetcher: self.fetcher.clone(),
+            known,
             progress: progress.clone(),
         };
         self.board.change(|ledger, _| ledger.begin(&name, progress.clone()));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use headstart_externals::layout::Root;
@@ -16,8 +17,9 @@ use crate::store::{is_absent, only_empty_folders};
 pub(crate) fn list(root: &Root) -> Outcome<Vec<OnDisk>> {
     let mut found: BTreeMap<VersionName, OnDisk> = BTreeMap::new();
     let mut entry = |name: VersionName, disk: Option<Disk>| {
-        let nothing = OnDisk { name: name.clone(), disk: Disk::Absent, leftovers: false };
-        let entry = found.entry(name).or_insert(nothing);
+        let changed = fs::symlink_metadata(root.version(&name).path()).map_or(0, |metadata| metadata.mtime());
+        let entry = found.entry(name.clone()).or_insert_with(|| OnDisk::nothing(name));
+        entry.changed = changed;
         match disk {
             Some(disk) => entry.disk = disk,
             None => entry.leftovers = true,

@@ -161,6 +161,8 @@ pub fn plan(
 fn serve(seen: &Seen, free: Free, now: Duration) -> Option<Action> {
     let name = || seen.name.clone();
     let build = |action: fn(VersionName) -> Action| match free.shortage() {
+        // What is mended takes the place of what is there.
+        Some(FaultReason::OverBudget) if action(name()) == Action::Repair(name()) => action(name()),
         Some(reason) => Action::Refuse(name(), reason),
         None => action(name()),
     };
@@ -304,6 +306,8 @@ mod tests {
         let spent = Free { used: 100, ..PLENTY };
         let expected = [Action::Refuse(name('a'), FaultReason::OverBudget)];
         assert_eq!(planned(std::slice::from_ref(&new), &['a'], &[], spent), expected);
+        let damaged = seen('a', Disk::Complete, Standing::Damaged { retry_at: NOW });
+        assert_eq!(planned(&[damaged], &['a'], &[], spent), [Action::Repair(name('a'))], "takes no more");
         let unknown = Free { bytes: None, ..PLENTY };
         assert_eq!(planned(&[new], &['a'], &[], unknown), [Action::Install(name('a'))]);
         let there = seen('a', Disk::Complete, Standing::Unknown);

@@ -84,6 +84,8 @@ pub(crate) struct Work {
     pub(crate) arch: Arch,
     pub(crate) canary_root: CanaryRoot,
     pub(crate) fetcher: Fetcher,
+    /// What it was when it last served pods.
+    pub(crate) known: Option<Manifest>,
     pub(crate) progress: Progress,
 }
 
@@ -94,9 +96,9 @@ impl Work {
             Task::Adopt => adopt(&self.store, self.manifest()?, &self.canary_root, false),
             Task::Verify => adopt(&self.store, self.manifest()?, &self.canary_root, true),
             Task::Install => self.install(None),
-            // Where even the manifest is lost, nobody knows what it was.
+            // Where even the manifest is lost since before this process began, nobody knows what it was.
             Task::Repair => {
-                let before = self.manifest().ok();
+                let before = self.known.clone().or_else(|| self.manifest().ok());
                 self.install(before.as_ref().map(|manifest| manifest.tree_sha256.as_str()))
             }
         }

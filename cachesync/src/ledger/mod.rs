@@ -52,6 +52,15 @@ pub struct OnDisk {
     pub disk: Disk,
     /// Whether damaged trees or a staged copy lie elsewhere.
     pub leftovers: bool,
+    /// When its folder was last changed, in seconds since 1970; the order in which versions are reported, no more.
+    pub changed: i64,
+}
+
+impl OnDisk {
+    /// Nothing of a version is there.
+    pub fn nothing(name: VersionName) -> Self {
+        Self { name, disk: Disk::Absent, leftovers: false, changed: 0 }
+    }
 }
 
 impl Ledger {
@@ -78,18 +87,21 @@ impl Ledger {
             on_disk.into_iter().map(|found| (found.name.clone(), found)).collect();
         let mut entry = |name: &VersionName, wanted: bool, found: Option<OnDisk>| {
             let entry = known.remove(name).unwrap_or_else(|| Entry::new(name.clone()));
-            let (disk, leftovers) =
-                found.map_or((Disk::Absent, false), |found| (found.disk, found.leftovers));
+            let found = found.unwrap_or_else(|| OnDisk::nothing(name.clone()));
+            let OnDisk { disk, leftovers, changed, .. } = found;
             if entry.disk != Disk::Absent && disk == Disk::Absent {
                 tracing::warn!(version = %name, "a version that was there is gone");
             }
-            Entry { wanted, disk, leftovers, ..entry }
+            Entry { wanted, disk, leftovers, changed, ..entry }
         };
         for name in wanted {
             let found = on_disk.remove(name);
             self.versions.push(entry(name, true, found));
         }
-        for (name, found) in on_disk {
+        // Reports tell of the oldest, where they cannot tell of all.
+        let mut others: Vec<(VersionName, OnDisk)> = on_disk.into_iter().collect();
+        others.sort_by_key(|(_, found)| found.changed);
+        for (name, found) in others {
             self.versions.push(entry(&name, false, Some(found)));
         }
         self.configured = true;
@@ -103,6 +115,7 @@ impl Ledger {
             name: entry.name.clone(),
             disk: entry.disk,
             leftovers: entry.leftovers,
+            changed: entry.changed,
         });
         let on_disk = on_disk.collect();
         self.observe(wanted, on_disk, self.has_trash);
