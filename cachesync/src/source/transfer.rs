@@ -62,7 +62,7 @@ impl<'a> Address<'a> {
 fn is_denied_by_proxy(error: &reqwest::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if error.to_string() == PROXY_DENIES {
+        if error.to_string().contains(PROXY_DENIES) {
             return true;
         }
         cause = error.source();

@@ -1,47 +1,16 @@
-//! Archives from servers that fail in every way: each with its own reason, and fetched all the same where that is
-//! possible.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+//! Servers that fail in every way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headstart_tests::agent::{Agent, Node};
-use headstart_tests::archive::{Tar, config, config_of, sha256};
+use headstart_tests::archive::{config, sha256};
 use headstart_tests::origin::{Answer, Asked, Origin};
 use serde_json::Value;
 
-/// A sound archive, long enough to be cut anywhere: most of it is noise that is not kept.
-fn archive() -> Arc<[u8]> {
-    let noise = std::iter::successors(Some(1_u32), |seed| {
-        let seed = seed ^ (seed << 13);
-        let seed = seed ^ (seed >> 17);
-        Some(seed ^ (seed << 5))
-    });
-    let noise: Vec<u8> = noise.map(|seed| seed as u8).take(100_000).collect();
-    Tar::sound().file("externals/noise", &noise, 0o644).packed("gz").into()
-}
+use super::{archive, message, mirrored, site, start};
 
-/// An agent that gives a server one second, and has no proxies.
-fn start(node: &Node, flags: &[&str]) -> Agent {
-    let mut command = node.command();
-    for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
-        command.env_remove(variable);
-    }
-    command.env("HEADSTART_SOURCE_SILENCE", "1").args(flags);
-    Agent::spawn(command)
-}
-
-/// A server, and a node that wants the archive from it.
-async fn site(answers: impl Fn(usize, &Asked) -> Answer + Send + Sync + 'static) -> (Origin, Node) {
-    let origin = Origin::serve(None, answers).await;
-    let node = Node::new(&config(&format!("{}/source.tar.gz", origin.url), &sha256(&archive())));
-    (origin, node)
-}
-
-fn message(status: &Value) -> &str {
-    status["versions"][0]["fault"]["message"].as_str().unwrap()
-}
+/// What a server makes of the archive and a request.
+type Reply = fn(&[u8], &Asked) -> Answer;
 
 /// The agent fails with this reason; its message.
 #[track_caller]
@@ -121,7 +90,7 @@ async fn a_server_without_ranges_sends_all_of_it_again() {
 
 #[tokio::test]
 async fn a_server_that_cannot_go_on_is_asked_for_all_of_it() {
-    let wrong: [fn(&[u8], &Asked) -> Answer; 3] = [
+    let wrong: [Reply; 3] = [
         |_, _| Answer::status("416 Range Not Satisfiable"),
         |content, _| Answer::range(content, 4000),
         |content, asked| Answer::part(content, asked).with("ETag: \"two\""),
@@ -224,16 +193,6 @@ async fn a_server_in_trouble_is_tried_again_until_it_recovers() {
     agent.ready().await;
 }
 
-/// A node that wants the archive from these paths of a server, in this order.
-fn mirrored(origin: &Origin, paths: &[&str]) -> Node {
-    let urls: Vec<String> = paths.iter().map(|path| format!("{}/{path}", origin.url)).collect();
-    let mirrors: Vec<String> = urls[1..].iter().map(|url| format!("{{url: '{url}'}}")).collect();
-    let (first, mirrors, digest) = (&urls[0], mirrors.join(", "), sha256(&archive()));
-    Node::new(&config_of(&format!(
-        "{{url: '{first}', format: tar.gz, mirrors: [{mirrors}], sha256: '{digest}'}}"
-    )))
-}
-
 #[tokio::test]
 async fn mirrors_are_tried_in_order_and_the_first_good_one_will_do() {
     let content = archive();
@@ -244,7 +203,8 @@ async fn mirrors_are_tried_in_order_and_the_first_good_one_will_do() {
         _ => Answer::whole(&content),
     })
     .await;
-    let node = mirrored(&origin, &["gone", "other", "short", "good", "never"]);
+    let node =
+        mirrored(&["gone", "other", "short", "good", "never"].map(|path| format!("{}/{path}", origin.url)));
     let agent = start(&node, &[]);
     agent.ready().await;
     assert_eq!(origin.lines(), ["GET /gone", "GET /other", "GET /short", "GET /short", "GET /good"]);
@@ -258,11 +218,8 @@ async fn if_no_address_is_of_use_the_first_one_is_reported_with_a_word_on_the_ot
         _ => Answer::status("403 Forbidden"),
     })
     .await;
-    let agent_of = |paths: &[&str]| {
-        let node = mirrored(&origin, paths);
-        (start(&node, &[]), node)
-    };
-    let (agent, _node) = agent_of(&["first", "second"]);
+    let node = mirrored(&["first", "second"].map(|path| format!("{}/{path}", origin.url)));
+    let agent = start(&node, &[]);
     assert_eq!(agent.failed().await, "DigestMismatch");
     let status = agent.status("failed", |status| status["versions"][0]["fault"].is_object()).await;
     let (first, second) = message(&status).split_once("; also ").unwrap();
@@ -274,20 +231,14 @@ async fn if_no_address_is_of_use_the_first_one_is_reported_with_a_word_on_the_ot
 async fn a_file_on_the_node_may_have_a_mirror() {
     let content = archive();
     let origin = Origin::serve(None, move |_, _| Answer::whole(&content)).await;
-    let node = mirrored(&origin, &["good"]);
-    let text = std::fs::read_to_string(node.path("config.yaml")).unwrap();
-    let good = format!("url: '{}/good'", origin.url);
-    let first = format!("url: 'file:///nowhere', mirrors: [{{{good}}}]");
-    node.configure(
-        &text.replace(&format!("{good}, format: tar.gz, mirrors: []"), &format!("{first}, format: tar.gz")),
-    );
+    let node = mirrored(&["file:///nowhere".to_owned(), format!("{}/good", origin.url)]);
     start(&node, &[]).ready().await;
     assert_eq!(origin.lines(), ["GET /good"]);
 }
 
 #[tokio::test]
 async fn progress_counts_what_is_there_and_a_new_configuration_ends_the_waiting() {
-    let again: [(usize, fn(&[u8], &Asked) -> Answer); 2] = [
+    let again: [(usize, Reply); 2] = [
         (6000, |content, asked| Answer::part(content, asked).cut(1000)),
         (7000, |content, _| Answer::whole(content).cut(7000)),
     ];
