@@ -64,16 +64,19 @@ impl Fetcher {
     ) -> Outcome<()> {
         let mut sink = Sink::create(to, limit, progress)?;
         let mirrors = download.mirrors.iter().map(|mirror| (&mirror.url, mirror.auth.as_ref()));
-        let addresses = std::iter::once((&download.url, download.auth.as_ref())).chain(mirrors);
+        let mut addresses =
+            std::iter::once((&download.url, download.auth.as_ref())).chain(mirrors).peekable();
         let mut failed: Option<Fault> = None;
-        for (url, auth) in addresses {
+        while let Some((url, auth)) = addresses.next() {
             let address = Address::new(url, auth)?;
             let Err(fault) = self.from(&address, &download.sha256, &mut sink) else { return Ok(()) };
             if retry::is_ours(fault.reason) {
                 return Err(fault);
             }
-            let Fault { reason, message, .. } = &fault;
-            tracing::warn!(%reason, cause = message, mirrors = download.mirrors.len(), "an address of the archive failed");
+            if addresses.peek().is_some() {
+                let Fault { reason, message, .. } = &fault;
+                tracing::warn!(%reason, cause = message, "trying the next mirror");
+            }
             failed = Some(match failed {
                 None => fault,
                 Some(first) => retry::likewise(first, &address.shown(), &fault),
@@ -89,19 +92,22 @@ impl Fetcher {
             copy_file(&path, address, sink)?;
             return compare(address, sha256, sink);
         }
-        let client = client(&self.args)
-            .map_err(|error| address.fault(FaultReason::SourceUnavailable, &format!("{error:#}")))?;
-        let progress = sink.progress();
-        self.runtime.block_on(async {
-            let mut transfer = Transfer::new(address, &client, self.args.credentials.as_deref());
-            tokio::select! {
-                outcome = timeout(WHOLE, persist(&mut transfer, sha256, sink)) => outcome.unwrap_or_else(|_| {
-                    let cause = format!("it is not there after {} minutes", WHOLE.as_secs() / 60);
-                    Err(address.fault(FaultReason::SourceTimeout, &cause))
-                }),
-                fault = cancelled(progress) => Err(fault),
-            }
-        })
+        self.runtime.block_on(get(&self.args, address, sha256, sink))
+    }
+}
+
+/// Fetches over HTTP, as long as that is wanted and not for ever.
+async fn get(args: &SourceArgs, address: &Address<'_>, sha256: &str, sink: &mut Sink<'_>) -> Outcome<()> {
+    let client =
+        client(args).map_err(|error| address.fault(FaultReason::SourceUnavailable, &format!("{error:#}")))?;
+    let mut transfer = Transfer::new(address, &client, args.credentials.as_deref());
+    let progress = sink.progress();
+    tokio::select! {
+        outcome = timeout(WHOLE, persist(&mut transfer, sha256, sink)) => outcome.unwrap_or_else(|_| {
+            let cause = format!("it is not there after {} minutes", WHOLE.as_secs() / 60);
+            Err(address.fault(FaultReason::SourceTimeout, &cause))
+        }),
+        fault = cancelled(progress) => Err(fault),
     }
 }
 
@@ -180,5 +186,36 @@ fn copy_file(path: &Path, address: &Address<'_>, sink: &mut Sink<'_>) -> Outcome
             0 => return Ok(()),
             length => sink.take(&chunk[..length])?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The fault of a server that says nothing, on a clock that jumps to whatever is due next.
+    async fn fault_of_silence(is_cancelled: bool) -> Fault {
+        headstart_runtime::program::install_crypto();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/source.tar.gz", listener.local_addr().unwrap());
+        let address = Address::new(&url, None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let progress = Progress::new(Arc::new(|_| {}));
+        let mut sink = Sink::create(&folder.path().join("download"), 1, &progress).unwrap();
+        if is_cancelled {
+            progress.cancel();
+        }
+        let args = SourceArgs { source_silence: 3600, ..SourceArgs::default() };
+        get(&args, &address, "", &mut sink).await.unwrap_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_download_takes_for_ever() {
+        let fault = fault_of_silence(false).await;
+        assert_eq!(fault.reason, FaultReason::SourceTimeout);
+        assert!(fault.message.contains("30 minutes"), "{fault}");
+        assert_eq!(fault_of_silence(true).await.reason, FaultReason::Cancelled);
     }
 }

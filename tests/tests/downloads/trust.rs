@@ -118,7 +118,7 @@ async fn credentials_reach_their_own_host_and_no_other() {
     private.secret("token", TOKEN);
     let content = archive();
     let other = private.serve(move |_, _| Answer::whole(&content)).await;
-    let elsewhere = format!("{}/stored", other.url);
+    let elsewhere = format!("{}/stored", other.url.replace("127.0.0.1", "localhost"));
     let origin = private.serve(move |_, asked| match asked.line.as_str() {
         "GET /source.tar.gz" => Answer::to("/moved"),
         _ => Answer::to(&elsewhere),
