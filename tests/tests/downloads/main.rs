@@ -24,13 +24,13 @@ pub(crate) fn archive() -> Arc<[u8]> {
     Tar::sound().file("externals/noise", &noise, 0o644).packed("gz").into()
 }
 
-/// An agent that gives a server one second, and has no proxies.
+/// An agent without proxies.
 pub(crate) fn start(node: &Node, flags: &[&str]) -> Agent {
     let mut command = node.command();
     for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(variable);
     }
-    command.env("HEADSTART_SOURCE_SILENCE", "1").args(flags);
+    command.args(flags);
     Agent::spawn(command)
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use headstart_tests::agent::Agent;
 use headstart_tests::archive::{config, sha256};
 use headstart_tests::origin::{Answer, Asked, Origin};
 use serde_json::Value;
@@ -23,9 +24,7 @@ fn refused(
         let (_origin, node) = site(answers).await;
         let agent = start(&node, &[]);
         assert_eq!(agent.failed().await, reason, "{caller}: {:#?}", agent.log());
-        for folder in ["versions", "staging"] {
-            assert_eq!(node.list(folder), [""; 0], "{caller}: {folder}");
-        }
+        assert_eq!(node.list("versions"), [""; 0], "{caller}");
         let status = agent.status("failed", |status| status["versions"][0]["fault"].is_object()).await;
         message(&status).to_owned()
     }
@@ -69,12 +68,13 @@ async fn a_transfer_that_breaks_goes_on_where_it_broke() {
 #[tokio::test]
 async fn a_silent_server_is_asked_to_go_on_too() {
     let content = archive();
-    let asked = fetched(move |number, asked| match number {
+    let (origin, node) = site(move |number, asked| match number {
         0 => Answer::part(&content, asked).cut(5000).then_silent(),
         _ => Answer::part(&content, asked),
     })
     .await;
-    assert_eq!(froms(&asked), [0, 5000]);
+    start(&node, &["--source-silence", "3"]).ready().await;
+    assert_eq!(froms(&origin.asked()), [0, 5000]);
 }
 
 #[tokio::test]
@@ -144,9 +144,15 @@ async fn servers_that_never_give_all_of_it_are_named() {
 
 #[tokio::test]
 async fn silent_servers_are_named() {
-    refused("SourceTimeout", |_, _| Answer::nothing()).await;
-    let content = archive();
-    refused("SourceTimeout", move |_, _| Answer::whole(&content).cut(5000).then_silent()).await;
+    let answers: [Reply; 2] =
+        [|_, _| Answer::nothing(), |content, _| Answer::whole(content).cut(5000).then_silent()];
+    for answer in answers {
+        let content = archive();
+        let (_origin, node) = site(move |_, asked| answer(&content, asked)).await;
+        let mut command = node.command();
+        command.env("HEADSTART_SOURCE_SILENCE", "1");
+        assert_eq!(Agent::spawn(command).failed().await, "SourceTimeout");
+    }
 }
 
 #[tokio::test]
