@@ -1,17 +1,23 @@
-//! The examples of `deploy/examples`: complete, accepted by a real API server, and true to what is shipped.
+//! The examples of `deploy/examples`: complete, accepted by a real API server, true to what is shipped, and agents make of
+//! them what they promise.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Command;
 
 use headstart_externals::arch::Arch;
 use headstart_externals::config::{Auth, Config, Source};
 use headstart_externals::relpath::RelPath;
 use headstart_externals::selection::NODE;
+use headstart_tests::agent::Node;
+use headstart_tests::archive::{Tar, sha256};
 use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::deploy::{objects, rendered};
-use headstart_tests::programs::repository;
+use headstart_tests::origin::{Answer, Origin};
+use headstart_tests::programs::{program, repository};
+use headstart_tests::tree::{self, NODE16, STAND_IN};
 use serde_json::Value;
 
 /// An example, rendered.
@@ -149,4 +155,69 @@ async fn examples_are_complete_and_an_api_server_takes_them() {
         control_plane.kubectl(&["apply", "-k", example.folder.to_str().unwrap()]).unwrap();
     }
     check_profiles(&examples);
+}
+
+/// The configuration in an example's file.
+fn configuration(example: &str) -> String {
+    let path = repository().join("deploy/examples").join(example).join("config.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, config) = text.split_once("  config.yaml: |\n").unwrap();
+    config.lines().map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect()
+}
+
+/// A release with these entries, and things that no profile keeps.
+fn release(entries: &[&str]) -> Vec<u8> {
+    let tar = entries.iter().fold(Tar::default().file("run.sh", b"#!/bin/sh\n", 0o755), |tar, entry| {
+        tar.file(&format!("externals/{entry}/bin/node"), STAND_IN, 0o755)
+            .file(&format!("externals/{entry}/LICENSE"), b"licence\n", 0o644)
+            .file(&format!("externals/{entry}/include/node.h"), b"// not kept\n", 0o644)
+    });
+    tar.packed("gz")
+}
+
+const CURRENT: [&str; 4] = ["node20", "node20_alpine", "node24", "node24_alpine"];
+
+/// What is installed, by profile.
+fn installed(node: &Node) -> Vec<(String, Vec<String>)> {
+    let versions = node.list("versions").into_iter().map(|version| {
+        let entries = node.list(&format!("versions/{version}/tree"));
+        (version.rsplit_once('-').unwrap().0.to_owned(), entries)
+    });
+    versions.collect()
+}
+
+fn expected(profile: &str, entries: &[&str]) -> (String, Vec<String>) {
+    (profile.to_owned(), entries.iter().map(|entry| (*entry).to_owned()).collect())
+}
+
+#[tokio::test]
+async fn releases_of_several_profiles_are_installed_side_by_side() {
+    let (old, current) = (release(&NODE16), release(&CURRENT));
+    let placeholder = "0".repeat(64);
+    let config = configuration("release-archive");
+    let (first, second) = config.split_at(config.find("  - name: node20-node24").unwrap());
+    let [first, second] = [(first, &old), (second, &current)]
+        .map(|(part, archive)| part.replace(&placeholder, &sha256(archive)));
+    let origin = Origin::serve(None, move |_, asked| {
+        Answer::whole(if asked.line.contains("-2.304.0.") { &old } else { &current })
+    })
+    .await;
+    let node = Node::new(&(first + &second).replace("https://github.com", &origin.url));
+    node.start().ready().await;
+    let profiles = [expected("node16", &NODE16[2..]), expected("node20-node24", &CURRENT)];
+    assert_eq!(installed(&node), profiles);
+}
+
+#[tokio::test]
+async fn a_current_runner_image_is_staged_and_installed() {
+    let node = Node::new(&configuration("current-runners"));
+    tree::write(&node.path("externals"), &CURRENT);
+    let mut stage = Command::new(program("headstart-cachesync"));
+    stage.args(["stage", "--profile=node20-node24", "--revision=2.336.0"]);
+    stage.arg("--image=ghcr.io/actions/actions-runner:2.336.0").arg("--config").arg(node.path("config.yaml"));
+    stage.arg("--externals").arg(node.path("externals")).arg("--root").arg(node.root());
+    assert!(stage.status().unwrap().success());
+    let status = node.start().ready().await;
+    assert_eq!(installed(&node), [expected("node20-node24", &CURRENT)]);
+    assert_eq!(status["versions"][0]["nodes"].as_object().unwrap().len(), CURRENT.len());
 }

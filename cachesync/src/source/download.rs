@@ -82,6 +82,7 @@ impl Fetcher {
                 Some(first) => retry::likewise(first, &address.shown(), &fault),
             });
         }
+        // There is at least one address, so this is a fault.
         failed.map_or(Ok(()), Err)
     }
 
