@@ -27,7 +27,7 @@ use crate::progress::OnStep;
 use crate::published::Published;
 use crate::purge::PurgeArgs;
 use crate::report::Reporter;
-use crate::source::Fetcher;
+use crate::source::{Fetcher, SourceArgs};
 use crate::stage::StageArgs;
 use crate::status::StatusBoard;
 use crate::sync::{Agent, Options};
@@ -96,6 +96,10 @@ pub struct RunArgs {
     /// ConfigMap with the published state, which tells what no pod needs any more
     #[arg(long, env = "HEADSTART_PUBLISHED_STATE", default_value = "headstart-state", value_name = "NAME")]
     pub published_state: String,
+
+    /// How archives are fetched
+    #[command(flatten)]
+    pub source: SourceArgs,
 }
 
 /// An agent that has its port and is ready to run.
@@ -114,7 +118,17 @@ impl Prepared {
 
 /// Checks the configuration and takes the port; `on_step` is called at every step of an install.
 pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow::Result<Prepared> {
-    let RunArgs { root, config, canary_root, node_name, admin_listen, namespace, published_state, .. } = args;
+    let RunArgs {
+        root,
+        config,
+        canary_root,
+        node_name,
+        admin_listen,
+        namespace,
+        published_state,
+        source,
+        ..
+    } = args;
     let arch = Arch::host().context("this architecture is not supported; use amd64 or arm64")?;
     let root = root.unwrap_or(PathBuf::from(read_config(&config)?.host_root));
     // The canary runs in another folder, so paths must not depend on this one.
@@ -127,7 +141,7 @@ pub async fn prepare(args: RunArgs, on_step: OnStep, shutdown: Shutdown) -> anyh
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::new()?))?;
     let metrics = Metrics::new(&registry, board.clone())?;
-    let fetcher = Fetcher::new(Handle::current()).context("failed to set up HTTPS")?;
+    let fetcher = Fetcher::new(source, Handle::current())?;
     let canary_root = CanaryRoot(canary_root.unwrap_or_else(|| root.clone()));
     let options = Options { root, config, canary_root, arch, published: published.clone(), on_step };
     let agent = Agent::new(options, board.clone(), metrics, fetcher);

@@ -97,8 +97,8 @@ impl Agent {
     }
 
     fn attempt_failed(&self, name: &VersionName, task: Task, fault: Fault) {
-        let Fault { reason, message, remedy } = &fault;
-        match task.consequence(*reason) {
+        let Fault { reason, message, remedy, .. } = &fault;
+        match task.consequence(&fault) {
             Consequence::Stopped => {
                 tracing::info!(version = %name, "stopped, since the configuration changed");
                 self.board.change(|ledger, _| ledger.stopped(name));
@@ -130,7 +130,7 @@ impl Agent {
         self.metrics.failed(fault.reason);
         let failures = self.board.look(|ledger| ledger.entry(name).map_or(0, |entry| entry.failures)) + 1;
         let delay = backoff::delay(failures, fastrand::f64());
-        let Fault { reason, message, remedy } = &fault;
+        let Fault { reason, message, remedy, .. } = &fault;
         tracing::warn!(version = %name, %reason, cause = message, remedy, failures, retry_in = ?delay, "failed");
         self.board.change(|ledger, now| ledger.failed(name, fault, now + delay));
     }

@@ -16,6 +16,9 @@ pub struct Fault {
     pub message: String,
     /// What to do about it.
     pub remedy: &'static str,
+    /// Whether only another run of the stage can end it, so that trying again by the clock is of no use.
+    #[serde(skip)]
+    pub awaits_stage: bool,
 }
 
 /// The result of a step.
@@ -24,7 +27,19 @@ pub type Outcome<T> = Result<T, Fault>;
 impl Fault {
     /// A fault with its message.
     pub fn new(reason: FaultReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), remedy: reason.remedy() }
+        let awaits_stage = reason.awaits_stage();
+        Self { reason, message: message.into(), remedy: reason.remedy(), awaits_stage }
+    }
+
+    /// It is what a stage run left behind: only another run can end it, whatever the reason.
+    pub fn until_staged(self) -> Self {
+        Self { awaits_stage: true, ..self }
+    }
+
+    /// Tells of the paths in `folder` as seen from there: a folder with a random name would make each fault another one.
+    pub fn seen_from(self, folder: &Path) -> Self {
+        let inside = format!("{}/", folder.display());
+        Self { message: self.message.replace(&inside, ""), ..self }
     }
 
     /// An error of the operating system while doing `what` to `path`; some errors have reasons of their own.

@@ -205,6 +205,11 @@ impl Progress {
         self.0.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The source is read anew from its beginning.
+    pub fn restart_bytes(&self) {
+        self.0.bytes_done.store(0, Ordering::Relaxed);
+    }
+
     /// One more file was written.
     pub fn add_file(&self) {
         self.0.files_done.fetch_add(1, Ordering::Relaxed);

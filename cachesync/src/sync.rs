@@ -241,7 +241,7 @@ impl Agent {
     }
 
     fn root_fault(&self, fault: Fault) {
-        let Fault { reason, message, remedy } = fault.clone();
+        let Fault { reason, message, remedy, .. } = fault.clone();
         if self.board.set_root_fault(Some(fault)) {
             tracing::warn!(%reason, cause = message, remedy, "the root is not usable");
         }

@@ -45,13 +45,13 @@ pub(crate) enum Consequence {
 }
 
 impl Task {
-    /// What it means that this failed for `reason`.
-    pub(crate) const fn consequence(self, reason: FaultReason) -> Consequence {
-        match (self, reason) {
+    /// What it means that this failed with `fault`.
+    pub(crate) const fn consequence(self, fault: &Fault) -> Consequence {
+        match (self, fault.reason) {
             (_, FaultReason::Cancelled) => Consequence::Stopped,
             (Self::Adopt | Self::Verify, FaultReason::CheckFailed) => Consequence::Damaged,
             (Self::Repair, _) => Consequence::Unrepaired,
-            (Self::Install, reason) if reason.awaits_stage() => Consequence::Waits,
+            (Self::Install, _) if fault.awaits_stage => Consequence::Waits,
             _ => Consequence::Failed,
         }
     }

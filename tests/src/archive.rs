@@ -93,7 +93,11 @@ pub fn sha256(content: &[u8]) -> String {
 
 /// A configuration of the built-in profile from an archive at `url`.
 pub fn config(url: &str, sha256: &str) -> String {
-    let download = format!("{{url: '{url}', sha256: '{sha256}'}}");
+    config_of(&format!("{{url: '{url}', sha256: '{sha256}'}}"))
+}
+
+/// A configuration of the built-in profile from this download, given as in a file.
+pub fn config_of(download: &str) -> String {
     node16_config(&format!("{{archive: {{path: externals, amd64: {download}, arm64: {download}}}}}"))
 }
 

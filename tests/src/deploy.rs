@@ -1,5 +1,7 @@
 //! The shipped manifests, rendered as `kubectl apply -k` renders them.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::bed::ControlPlane;
@@ -7,7 +9,12 @@ use crate::programs::repository;
 
 /// Every object of `deploy/`.
 pub fn objects(control_plane: &ControlPlane) -> Vec<Value> {
-    let folder = repository().join("deploy").display().to_string();
+    rendered(control_plane, &repository().join("deploy"))
+}
+
+/// Every object of a folder.
+pub fn rendered(control_plane: &ControlPlane, folder: &Path) -> Vec<Value> {
+    let folder = folder.display().to_string();
     let list = ["create", "--dry-run=client", "--validate=false", "--output=json", "-k", &folder];
     let text = control_plane.kubectl(&list).unwrap();
     // kubectl prints one document after the other, or one list.

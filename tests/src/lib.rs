@@ -17,6 +17,7 @@ pub mod identity;
 pub mod installed;
 pub mod jobs;
 pub mod load;
+pub mod origin;
 pub mod pods;
 pub mod process;
 pub mod programs;

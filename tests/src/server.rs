@@ -29,8 +29,13 @@ pub async fn serve(routes: Router, tls: Option<&TlsArgs>) -> Running {
 
 /// Writes a self-made certificate for loopback, which is its own authority.
 pub fn certificate(folder: &Path) -> TlsArgs {
-    let issued =
-        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    certificate_for(folder, &["127.0.0.1", "localhost"])
+}
+
+/// Writes a self-made certificate for these names.
+pub fn certificate_for(folder: &Path, names: &[&str]) -> TlsArgs {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let issued = rcgen::generate_simple_self_signed(names).unwrap();
     let args = TlsArgs { tls_cert: folder.join("tls.crt"), tls_key: folder.join("tls.key") };
     std::fs::write(&args.tls_cert, issued.cert.pem()).unwrap();
     std::fs::write(&args.tls_key, issued.signing_key.serialize_pem()).unwrap();

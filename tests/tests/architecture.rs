@@ -96,6 +96,7 @@ const PURE: &[&str] = &[
     "cachesync/src/report/lease.rs",
     "cachesync/src/report/schedule.rs",
     "cachesync/src/source/intake.rs",
+    "cachesync/src/source/retry.rs",
     "cachesync/src/stage/choose.rs",
     "cli/src/diff.rs",
     "controller/src/certificates/plan.rs",

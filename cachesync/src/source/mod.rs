@@ -1,10 +1,15 @@
 //! Where trees come from: a source is fetched whole and verified first, and only then read.
 
 mod archive;
+mod args;
+mod credentials;
 mod directory;
 mod download;
 mod intake;
+mod retry;
+mod sink;
 pub(crate) mod staged;
+mod transfer;
 
 use std::path::PathBuf;
 
@@ -21,6 +26,7 @@ use crate::progress::Progress;
 use crate::store::Staging;
 use crate::tree::writer::TreeWriter;
 
+pub use args::SourceArgs;
 pub use download::Fetcher;
 pub use intake::Intake;
 pub use staged::{Look, StagedCopy, look};

@@ -52,7 +52,7 @@ pub(super) fn find(root: &Root, version: &VersionName, image: &str) -> Outcome<S
     };
     match record.staged_from(image, version) {
         Some((digest, _)) => Ok(StagedCopy { tree: dir.tree(), tree_sha256: digest.to_owned() }),
-        None => Err(refusal(&dir, record, version, image)),
+        None => Err(refusal(&dir, record, version, image).until_staged()),
     }
 }
 

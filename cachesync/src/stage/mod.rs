@@ -23,6 +23,7 @@ use crate::complete;
 use crate::fault::{Fault, Outcome};
 use crate::progress::{OnStep, Progress, Step};
 use crate::source::{self, Fetched, Intake};
+use crate::store::Staging;
 use crate::tree::inspect::inspect;
 use crate::tree::writer::TreeWriter;
 use area::Area;
@@ -98,6 +99,12 @@ impl Order {
             return Err(Fault::new(FaultReason::StageImageMismatch, message));
         }
         let building = area.building()?;
+        let place = building.path().to_owned();
+        self.fill(area, building, progress).map_err(|fault| fault.seen_from(&place))
+    }
+
+    /// Copies, checks and publishes.
+    fn fill(&self, area: &Area, building: Staging, progress: &Progress) -> Outcome<()> {
         progress.reached(Step::StagingCreated);
         let tree = StagedDir::new(building.path()).tree();
         let mut writer = TreeWriter::create(&tree, progress.clone())?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use headstart_cachesync::args as agent;
+use headstart_cachesync::source::SourceArgs;
 use headstart_externals::layout::Root;
 use headstart_runtime::log::LogArgs;
 use headstart_runtime::program::Tasks;
@@ -167,6 +168,7 @@ fn agent_args(root: &Path, config: &Path) -> agent::RunArgs {
         standalone: true,
         namespace: None,
         published_state: String::new(),
+        source: SourceArgs::default(),
     }
 }
 
