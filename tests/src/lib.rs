@@ -16,6 +16,7 @@ pub mod identity;
 pub mod installed;
 pub mod jobs;
 pub mod load;
+pub mod played;
 pub mod pods;
 pub mod process;
 pub mod programs;
