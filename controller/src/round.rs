@@ -157,7 +157,8 @@ impl ClusterDuty {
         let draft = Cluster { config, nodes, ages: &ages, carried: &nothing };
         let (allowed, auto) = self.allowed(draft, before.as_ref()).await;
         // The last thing before the state is written: a pod may come at any time.
-        let carried = self.usage.ask(&questions(draft, published), Instant::now()).await;
+        let asked = questions(draft, published);
+        let carried = self.usage.ask(&asked, config.rollout.keep, Instant::now()).await;
         let cluster = Cluster { carried: &carried, ..draft };
         let state = next_state(cluster, allowed, auto, before.as_ref());
         self.warner.note(before.as_ref().map_or(&NOWHERE, |state| &state.allowed), &state.allowed);

@@ -371,10 +371,15 @@ async fn the_controller_marks_nodes_and_changes_nothing_else_of_them() {
         let refused = as_controller(&["patch", "node", "a", "--patch", patch]).unwrap_err().to_string();
         assert!(refused.contains(expected), "{patch}: {refused}");
     }
-    let startup = r#"[{"op": "remove", "path": "/spec/taints/1"}]"#;
-    as_controller(&["patch", "node", "a", "--type=json", "--patch", startup]).unwrap();
-    let taints = cluster.get(&["node", "a"]).unwrap()["spec"]["taints"].clone();
-    assert_eq!(taints, json!([{ "key": "foreign", "value": "x", "effect": "NoSchedule" }]));
+    let keys = || {
+        let taints = cluster.get(&["node", "a"]).unwrap()["spec"]["taints"].clone();
+        let key = |taint: &Value| taint["key"].as_str().unwrap().to_owned();
+        taints.as_array().into_iter().flatten().map(key).collect::<Vec<_>>()
+    };
+    let at = keys().iter().position(|key| key == "headstart.dev/cold").unwrap();
+    let startup = json!([{ "op": "remove", "path": format!("/spec/taints/{at}") }]).to_string();
+    as_controller(&["patch", "node", "a", "--type=json", "--patch", &startup]).unwrap();
+    assert!(keys().contains(&"foreign".to_owned()) && !keys().contains(&"headstart.dev/cold".to_owned()));
     let nodes: Api<Node> = Api::all(client_of(&controller).await.unwrap());
     let condition = |name: &str| {
         let condition = json!({ "type": name, "status": "False" });
@@ -412,10 +417,19 @@ async fn the_controller_deletes_reports_and_no_other_lease_and_changes_no_webhoo
         .await;
     }
     as_controller(&["delete", "lease", "a", "--namespace", OURS]).unwrap();
-    let rules = r#"[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]"#;
-    let patch = ["patch", "mutatingwebhookconfiguration", "headstart", "--type=json", "--patch", rules];
-    let refused = as_controller(&patch).unwrap_err().to_string();
-    assert!(refused.contains("caBundle only"), "{refused}");
+    for (field, value) in [
+        ("failurePolicy", json!("Fail")),
+        ("rules/0/resources", json!(["secrets"])),
+        ("namespaceSelector", json!({})),
+        ("clientConfig", json!({ "url": "https://elsewhere.example.com" })),
+        ("name", json!("other.headstart.dev")),
+    ] {
+        let path = format!("/webhooks/0/{field}");
+        let patch = json!([{ "op": "replace", "path": path, "value": value }]).to_string();
+        let patch = ["patch", "mutatingwebhookconfiguration", "headstart", "--type=json", "--patch", &patch];
+        let refused = as_controller(&patch).unwrap_err().to_string();
+        assert!(refused.contains("no field of a webhook but caBundle"), "{field}: {refused}");
+    }
 }
 
 #[tokio::test]

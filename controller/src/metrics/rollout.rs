@@ -90,3 +90,27 @@ impl RolloutMetrics {
         self.early.set(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_gone_has_no_numbers_any_more() {
+        let registry = Registry::new();
+        let metrics = RolloutMetrics::new(&registry).unwrap();
+        let (a, b): (VersionName, VersionName) =
+            ("a-0123456789ab".parse().unwrap(), "b-0123456789ab".parse().unwrap());
+        let progress = Progress { ready: 3, missing: 1, ..Progress::default() };
+        let text = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        metrics.progress([].iter(), &[(&a, &progress), (&b, &progress)]);
+        let ready = r#"headstart_controller_rollout_nodes{state="ready",version="a-0123456789ab"} 3"#;
+        assert!(text().contains(ready), "{}", text());
+        metrics.progress([a.clone(), b.clone()].iter(), &[(&b, &progress)]);
+        assert!(!text().contains(a.as_str()) && text().contains(b.as_str()), "{}", text());
+        metrics.reset();
+        assert!(!text().contains(b.as_str()), "another replica leads");
+    }
+}

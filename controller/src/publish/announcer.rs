@@ -58,7 +58,7 @@ impl Announcer {
         self.counted.retain(|version, _| all.iter().any(|(known, ..)| known == version));
         for (version, progress, is_awaited) in &all {
             self.count(version, progress, *is_awaited);
-            news.extend(self.late(version, progress, *is_awaited));
+            news.extend(self.late(version, progress, *is_awaited && !config.rollout.paused));
             news.extend(self.differing(version, progress));
         }
         self.differing.retain(|version| self.counted.contains_key(version));
@@ -132,7 +132,7 @@ impl Announcer {
     }
 
     fn late(&mut self, version: &VersionName, progress: &Progress, is_awaited: bool) -> Option<News> {
-        if !(is_awaited && progress.patience_is_over) {
+        if !(is_awaited && progress.patience_is_over && progress.differs_on.is_empty()) {
             self.late.remove(version);
             return None;
         }

@@ -24,7 +24,7 @@ use changes::keeps_root;
 pub use announcer::Announcer;
 pub use clocks::Clocks;
 pub use nodes::{NodeView, is_mountable};
-pub use phases::{Ages, Cluster, questions};
+pub use phases::{Ages, Cluster, Question, questions};
 pub use progress::Progress;
 pub use template::contradictions;
 pub use usage::Usage;

@@ -49,14 +49,25 @@ pub(super) fn phases(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<P
     versions
 }
 
-/// The versions of which it must be known whether pods carry them: those about to be retired, and those that are.
-pub fn questions(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<VersionName> {
+/// A version of which it must be known whether pods carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Which.
+    pub version: VersionName,
+    /// Whether it is retired already, and not only about to be.
+    pub is_retired: bool,
+}
+
+/// The versions whose phase depends on that: those about to be retired, and those that are.
+pub fn questions(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<Question> {
     let nobody = before.iter().map(|version| (version.name.clone(), false)).collect();
     let supposed = phases(Cluster { carried: &nobody, ..cluster }, before);
-    supposed
-        .into_iter()
-        .filter(|version| version.phase == Phase::Retired)
-        .map(|version| version.name)
+    let retired = supposed.into_iter().filter(|version| version.phase == Phase::Retired);
+    retired
+        .map(|version| Question {
+            is_retired: phase_of(before, &version.name) == Some(Phase::Retired),
+            version: version.name,
+        })
         .collect()
 }
 
@@ -248,7 +259,8 @@ mod tests {
         leader.after(&config, 3600);
         let (nodes, nothing) = ([ready(&["a", "b"])], HashMap::new());
         let cluster = Cluster { config: &config, nodes: &nodes, ages: &leader.ages, carried: &nothing };
-        assert_eq!(questions(cluster, &leader.published), [version("a")]);
+        let asked = questions(cluster, &leader.published);
+        assert_eq!(asked, [Question { version: version("a"), is_retired: false }]);
         assert_eq!(phases(cluster, &leader.published)[0].phase, Retiring);
     }
 

@@ -80,8 +80,11 @@ impl Leader {
         let nothing = HashMap::new();
         let draft = Cluster { config, nodes, ages: &self.ages, carried: &nothing };
         let asked = questions(draft, &self.published);
-        let carried =
-            asked.into_iter().map(|version| (version.clone(), self.pods.contains(&version))).collect();
+        let carried = asked.into_iter().map(|question| {
+            let is_carried = self.pods.contains(&question.version);
+            (question.version, is_carried)
+        });
+        let carried = carried.collect();
         self.published = phases(Cluster { carried: &carried, ..draft }, &self.published);
         self.told()
     }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+use super::phases::Question;
 use crate::metrics::Metrics;
 
 /// Longest time for one question.
@@ -20,18 +21,24 @@ const CALL: Duration = Duration::from_secs(10);
 /// How long after a question the same one may be asked again: a list of pods is dear in a large cluster.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Most questions of one round; those that waited longest come first.
-const MOST: usize = 16;
+/// Most versions that one round asks about; those that waited longest come first.
+const MOST: usize = 64;
 
 /// Questions at once.
 const AT_ONCE: usize = 4;
 
-/// Asks, and remembers when.
+/// Asks, and remembers when and what came of it.
 pub struct Usage {
     pods: Api<Pod>,
     metrics: Metrics,
-    asked: HashMap<VersionName, Instant>,
+    asked: HashMap<VersionName, Asked>,
     trouble: Trouble,
+}
+
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    is_carried: bool,
 }
 
 impl Usage {
@@ -41,18 +48,40 @@ impl Usage {
     }
 
     /// Whether an unfinished pod carries a version, for those whose turn it is; what could not be found out is left out.
-    pub async fn ask(&mut self, versions: &[VersionName], now: Instant) -> HashMap<VersionName, bool> {
-        self.asked.retain(|version, _| versions.contains(version));
-        let last = |version: &VersionName| self.asked.get(version).copied();
-        let is_due =
-            |version: &&VersionName| last(version).is_none_or(|asked| now.duration_since(asked) >= PAUSE);
-        let mut due: Vec<VersionName> = versions.iter().filter(is_due).cloned().collect();
-        due.sort_by_key(last);
-        due.truncate(MOST);
-        self.asked.extend(due.iter().map(|version| (version.clone(), now)));
+    ///
+    /// Agents hold what is retired for the time `keep`: twice in that time is often enough to look at it again.
+    pub async fn ask(
+        &mut self,
+        questions: &[Question],
+        keep: Duration,
+        now: Instant,
+    ) -> HashMap<VersionName, bool> {
+        let due = due(questions, &self.asked, keep, now);
+        self.asked.retain(|version, _| questions.iter().any(|question| question.version == *version));
+        let was_carried =
+            |version: &VersionName| self.asked.get(version).is_some_and(|asked| asked.is_carried);
+        let (held, free): (Vec<VersionName>, Vec<VersionName>) = due.into_iter().partition(was_carried);
+        let mut answers = self.each(held).await;
+        answers.extend(self.together(free).await);
+        self.asked.extend(answers.iter().map(|(version, is_carried)| {
+            let asked = Asked { at: now, is_carried: *is_carried };
+            (version.clone(), asked)
+        }));
+        answers
+    }
+
+    /// Of many versions mostly none is carried, which one question shows.
+    async fn together(&mut self, versions: Vec<VersionName>) -> HashMap<VersionName, bool> {
+        if versions.len() > 1 && self.known(is_any_carried(&self.pods, &versions).await) == Some(false) {
+            return versions.into_iter().map(|version| (version, false)).collect();
+        }
+        self.each(versions).await
+    }
+
+    async fn each(&mut self, versions: Vec<VersionName>) -> HashMap<VersionName, bool> {
         let pods = &self.pods;
-        let answers = stream::iter(due).map(|version| async move {
-            let answer = is_carried(pods, &version).await;
+        let answers = stream::iter(versions).map(|version| async move {
+            let answer = is_any_carried(pods, std::slice::from_ref(&version)).await;
             (version, answer)
         });
         let answers: Vec<_> = answers.buffer_unordered(AT_ONCE).collect().await;
@@ -76,13 +105,66 @@ impl Usage {
     }
 }
 
-async fn is_carried(pods: &Api<Pod>, version: &VersionName) -> Result<bool, CallError> {
+/// Whose turn it is.
+fn due(
+    questions: &[Question],
+    asked: &HashMap<VersionName, Asked>,
+    keep: Duration,
+    now: Instant,
+) -> Vec<VersionName> {
+    let last = |question: &Question| asked.get(&question.version).map(|asked| asked.at);
+    let is_due = |question: &&Question| {
+        let pause = if question.is_retired { PAUSE.max(keep / 2) } else { PAUSE };
+        last(question).is_none_or(|asked| now.duration_since(asked) >= pause)
+    };
+    let mut due: Vec<&Question> = questions.iter().filter(is_due).collect();
+    due.sort_by_key(|question| last(question));
+    due.into_iter().take(MOST).map(|question| question.version.clone()).collect()
+}
+
+async fn is_any_carried(pods: &Api<Pod>, versions: &[VersionName]) -> Result<bool, CallError> {
+    let names: Vec<&str> = versions.iter().map(VersionName::as_str).collect();
     let unfinished = ListParams::default()
-        .labels(&format!("{VERSION_LABEL}={version}"))
+        .labels(&format!("{VERSION_LABEL} in ({})", names.join(",")))
         .fields("status.phase!=Succeeded,status.phase!=Failed")
         .limit(1);
     let page = within(CALL, pods.list_metadata(&unfinished)).await?;
     // A page may be empty although more follow.
     let is_last = page.metadata.continue_.is_none_or(|more| more.is_empty());
     Ok(!page.items.is_empty() || !is_last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(number: usize) -> VersionName {
+        format!("old-{number:012x}").parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_retired_is_asked_about_twice_while_agents_keep_it() {
+        let (keep, begun) = (Duration::from_secs(600), Instant::now());
+        let asked = HashMap::from([(version(1), Asked { at: begun, is_carried: false })]);
+        let is_due = |is_retired: bool, seconds: u64| {
+            let questions = [Question { version: version(1), is_retired }];
+            !due(&questions, &asked, keep, begun + Duration::from_secs(seconds)).is_empty()
+        };
+        assert!(!is_due(false, 9) && is_due(false, 10));
+        assert!(!is_due(true, 299) && is_due(true, 300));
+        let soon = [Question { version: version(1), is_retired: true }];
+        assert!(due(&soon, &asked, Duration::ZERO, begun + Duration::from_secs(9)).is_empty());
+    }
+
+    #[test]
+    fn what_was_never_asked_comes_first_and_a_round_asks_no_more_than_it_can() {
+        let (now, keep) = (Instant::now(), Duration::ZERO);
+        let questions: Vec<Question> =
+            (0..=MOST).map(|number| Question { version: version(number), is_retired: false }).collect();
+        let long_ago = Asked { at: now, is_carried: true };
+        let asked = HashMap::from([(version(0), long_ago)]);
+        let due = due(&questions, &asked, keep, now + PAUSE);
+        assert_eq!(due.len(), MOST);
+        assert!(!due.contains(&version(0)));
+    }
 }
