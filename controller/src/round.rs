@@ -164,6 +164,8 @@ impl ClusterDuty {
         self.warner.note(before.as_ref().map_or(&NOWHERE, |state| &state.allowed), &state.allowed);
         if before.as_ref() != Some(&state) {
             self.state.write(&state, written).await?;
+            // What retires begins to rest now.
+            self.clocks.read(config, &state.versions, Instant::now());
             let (generation, versions) = (state.generation, state.versions.len());
             tracing::info!(generation, versions, allowed = ?state.allowed, "published");
             tell_contradictions(config, before.as_ref(), &state);

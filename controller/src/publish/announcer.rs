@@ -8,7 +8,7 @@ use headstart_externals::state::{Phase, PublishedState, PublishedVersion};
 use headstart_externals::version::VersionName;
 
 use super::changes::{changes, keeps_root};
-use super::forgotten::{is_leftover, taken_out_early};
+use super::forgotten::{is_configured, is_leftover, taken_out_early};
 use super::nodes::Made;
 use super::phases::{Cluster, phase_of};
 use super::progress::{Progress, progress};
@@ -53,16 +53,17 @@ impl Announcer {
         news.extend(self.root(config, before));
         news.extend(self.early(config, after));
         let all = followed(cluster, after);
-        let numbers: Vec<_> = all.iter().map(|(version, progress, _)| (version, progress)).collect();
+        let numbers: Vec<_> = all.iter().map(|followed| (&followed.version, &followed.progress)).collect();
         self.metrics.rollout().progress(self.counted.keys(), &numbers);
-        self.counted.retain(|version, _| all.iter().any(|(known, ..)| known == version));
-        for (version, progress, is_awaited) in &all {
-            self.count(version, progress, *is_awaited);
-            news.extend(self.late(version, progress, *is_awaited && !config.rollout.paused));
-            news.extend(self.differing(version, progress));
+        let is_known = |version: &VersionName| all.iter().any(|followed| followed.version == *version);
+        self.counted.retain(|version, _| is_known(version));
+        self.late.retain(is_known);
+        self.differing.retain(is_known);
+        for followed in &all {
+            self.count(followed);
+            news.extend(self.late(followed, config));
+            news.extend(self.differing(&followed.version, &followed.progress));
         }
-        self.differing.retain(|version| self.counted.contains_key(version));
-        self.late.retain(|version| self.counted.contains_key(version));
         self.metrics.rollout().phases(&after.versions);
         self.metrics.rollout().exceptions(self.differing.len(), self.early.len());
         for News { is_warning, reason, note } in &news {
@@ -122,17 +123,19 @@ impl Announcer {
     }
 
     /// A line of the log for every change of the numbers, while people wait for them.
-    fn count(&mut self, version: &VersionName, progress: &Progress, is_awaited: bool) {
+    fn count(&mut self, Followed { version, progress, was_awaited, .. }: &Followed) {
         let (ready, all) = (progress.ready, progress.ready + progress.missing);
         let before = self.counted.insert(version.clone(), (ready, all));
-        if is_awaited && before != Some((ready, all)) {
+        if *was_awaited && before != Some((ready, all)) {
             let Progress { given_up, waits_for, .. } = progress;
             tracing::info!(%version, ready, all, given_up, ?waits_for, "version {version} ready on {ready}/{all} nodes");
         }
     }
 
-    fn late(&mut self, version: &VersionName, progress: &Progress, is_awaited: bool) -> Option<News> {
-        if !(is_awaited && progress.patience_is_over && progress.differs_on.is_empty()) {
+    fn late(&mut self, followed: &Followed, config: &Config) -> Option<News> {
+        let Followed { version, progress, was_awaited, is_offered } = followed;
+        let waits = *was_awaited && !is_offered && !config.rollout.paused;
+        if !(waits && progress.patience_is_over && progress.differs_on.is_empty()) {
             self.late.remove(version);
             return None;
         }
@@ -169,25 +172,33 @@ impl Announcer {
     }
 }
 
-/// Every version that is worth following, how far it is, and whether it is still to be offered.
-fn followed(cluster: Cluster<'_>, after: &PublishedState) -> Vec<(VersionName, Progress, bool)> {
-    let every: BTreeSet<Arch> = Arch::ALL.into();
-    let mut found = Vec::new();
-    for (_, revision) in cluster.config.revisions() {
-        let made = Made { version: &revision.version, arches: &revision.source.arches() };
-        let is_awaited = cluster.ages.waited.contains_key(made.version) && !is_offered(after, made.version);
-        found.push((made.version.clone(), progress(cluster, made), is_awaited));
-    }
-    let is_new = |version: &&PublishedVersion| {
-        !is_leftover(version) && !cluster.config.revisions().any(|(_, known)| known.version == version.name)
-    };
-    for PublishedVersion { name, arches, .. } in after.versions.iter().filter(is_new) {
-        let made = Made { version: name, arches: if arches.is_empty() { &every } else { arches } };
-        found.push((name.clone(), progress(cluster, made), false));
-    }
-    found
+/// A version that is worth following.
+struct Followed {
+    version: VersionName,
+    progress: Progress,
+    /// Whether it was still to be offered when the round began.
+    was_awaited: bool,
+    is_offered: bool,
 }
 
-fn is_offered(state: &PublishedState, version: &VersionName) -> bool {
-    phase_of(&state.versions, version) == Some(Phase::Offered)
+/// All that are configured, and all that are published and not only left over.
+fn followed(cluster: Cluster<'_>, after: &PublishedState) -> Vec<Followed> {
+    let every: BTreeSet<Arch> = Arch::ALL.into();
+    let follow = |made: Made<'_>| Followed {
+        version: made.version.clone(),
+        progress: progress(cluster, made),
+        was_awaited: cluster.ages.waited.contains_key(made.version),
+        is_offered: phase_of(&after.versions, made.version) == Some(Phase::Offered),
+    };
+    let configured = cluster
+        .config
+        .revisions()
+        .map(|(_, revision)| follow(Made { version: &revision.version, arches: &revision.source.arches() }));
+    let is_forgotten =
+        |version: &&PublishedVersion| !is_leftover(version) && !is_configured(cluster.config, &version.name);
+    let forgotten =
+        after.versions.iter().filter(is_forgotten).map(|PublishedVersion { name, arches, .. }| {
+            follow(Made { version: name, arches: if arches.is_empty() { &every } else { arches } })
+        });
+    configured.chain(forgotten).collect()
 }

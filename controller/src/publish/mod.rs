@@ -27,7 +27,7 @@ pub use nodes::{NodeView, is_mountable};
 pub use phases::{Ages, Cluster, Question, questions};
 pub use progress::Progress;
 pub use template::contradictions;
-pub use usage::Usage;
+pub use usage::{Answers, Usage};
 pub use writer::{StateWriter, Written};
 
 /// The state that follows from what is known now; the generation grows only with a change of content.

@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Most versions that one round asks about; those that waited longest come first.
 const MOST: usize = 64;
 
+/// Longest time that one round spends on asking; the rest is asked in the next one.
+const ROUND: Duration = Duration::from_secs(15);
+
 /// Questions at once.
 const AT_ONCE: usize = 4;
 
@@ -34,6 +37,9 @@ pub struct Usage {
     asked: HashMap<VersionName, Asked>,
     trouble: Trouble,
 }
+
+/// By version, whether an unfinished pod carries it.
+pub type Answers = HashMap<VersionName, bool>;
 
 #[derive(Clone, Copy)]
 struct Asked {
@@ -50,42 +56,53 @@ impl Usage {
     /// Whether an unfinished pod carries a version, for those whose turn it is; what could not be found out is left out.
     ///
     /// Agents hold what is retired for the time `keep`: twice in that time is often enough to look at it again.
-    pub async fn ask(
-        &mut self,
-        questions: &[Question],
-        keep: Duration,
-        now: Instant,
-    ) -> HashMap<VersionName, bool> {
+    pub async fn ask(&mut self, questions: &[Question], keep: Duration, now: Instant) -> Answers {
         let due = due(questions, &self.asked, keep, now);
         self.asked.retain(|version, _| questions.iter().any(|question| question.version == *version));
         let was_carried =
             |version: &VersionName| self.asked.get(version).is_some_and(|asked| asked.is_carried);
         let (held, free): (Vec<VersionName>, Vec<VersionName>) = due.into_iter().partition(was_carried);
-        let mut answers = self.each(held).await;
-        answers.extend(self.together(free).await);
-        self.asked.extend(answers.iter().map(|(version, is_carried)| {
-            let asked = Asked { at: now, is_carried: *is_carried };
-            (version.clone(), asked)
-        }));
+        let mut answers = HashMap::new();
+        // What was found out until then is kept.
+        let _ = tokio::time::timeout(ROUND, async {
+            self.each(&held, now, &mut answers).await;
+            self.together(&free, now, &mut answers).await;
+        })
+        .await;
         answers
     }
 
     /// Of many versions mostly none is carried, which one question shows.
-    async fn together(&mut self, versions: Vec<VersionName>) -> HashMap<VersionName, bool> {
-        if versions.len() > 1 && self.known(is_any_carried(&self.pods, &versions).await) == Some(false) {
-            return versions.into_iter().map(|version| (version, false)).collect();
+    async fn together(&mut self, versions: &[VersionName], now: Instant, answers: &mut Answers) {
+        if versions.len() < 2 {
+            return self.each(versions, now, answers).await;
         }
-        self.each(versions).await
+        match self.known(is_any_carried(&self.pods, versions).await) {
+            Some(true) => self.each(versions, now, answers).await,
+            none => versions.iter().for_each(|version| self.keep(version, now, none, answers)),
+        }
     }
 
-    async fn each(&mut self, versions: Vec<VersionName>) -> HashMap<VersionName, bool> {
-        let pods = &self.pods;
-        let answers = stream::iter(versions).map(|version| async move {
-            let answer = is_any_carried(pods, std::slice::from_ref(&version)).await;
-            (version, answer)
+    async fn each(&mut self, versions: &[VersionName], now: Instant, answers: &mut Answers) {
+        let pods = self.pods.clone();
+        let asked = versions.iter().map(|version| {
+            let pods = &pods;
+            async move { (version, is_any_carried(pods, std::slice::from_ref(version)).await) }
         });
-        let answers: Vec<_> = answers.buffer_unordered(AT_ONCE).collect().await;
-        answers.into_iter().filter_map(|(version, answer)| Some((version, self.known(answer)?))).collect()
+        // Collected, since a closure over references is not general enough for a task.
+        let asked: Vec<_> = asked.collect();
+        let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
+        while let Some((version, answer)) = asked.next().await {
+            let answer = self.known(answer);
+            self.keep(version, now, answer, answers);
+        }
+    }
+
+    /// A question without an answer waits like any other.
+    fn keep(&mut self, version: &VersionName, now: Instant, answer: Option<bool>, answers: &mut Answers) {
+        let is_carried = answer.unwrap_or(true);
+        self.asked.insert(version.clone(), Asked { at: now, is_carried });
+        answers.extend(answer.map(|answer| (version.clone(), answer)));
     }
 
     fn known(&mut self, answer: Result<bool, CallError>) -> Option<bool> {
