@@ -3,10 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
 use headstart_externals::state::Phase::{Offered, Retired, Retiring};
 use headstart_externals::state::PublishedState;
+use headstart_tests::fixtures;
+use headstart_tests::installed::serve_webhook;
 use headstart_tests::played::{OURS, Played, phases, revisions, version};
 use headstart_tests::wait::until;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 /// A second of grace, and pods are looked for often, so that nobody waits long.
@@ -203,4 +213,66 @@ async fn an_upgrade_survives_the_death_of_every_leader() {
     cluster.phases(&[(a, Retired), (b, Offered)]).await;
     let state = cluster.state().unwrap();
     assert!(state.generation >= 4, "it only ever grows: {}", state.generation);
+}
+
+/// Runners at once in [`stream`].
+const AT_ONCE: usize = 8;
+
+/// Creates runner after runner until told to stop; each ends when a few more have begun. Returns the version that each was
+/// given, in order.
+async fn stream(pods: Api<Pod>, stop: Arc<AtomicBool>) -> Vec<String> {
+    let (mut given, mut running) = (Vec::new(), VecDeque::new());
+    while !stop.load(Ordering::Relaxed) {
+        let mut runner = fixtures::read("arc/kubernetes.json");
+        let name = format!("runner-{}", given.len());
+        runner["metadata"] = json!({ "name": name, "labels": runner["metadata"]["labels"] });
+        runner["spec"]["serviceAccountName"] = "default".into();
+        runner["spec"]["containers"][0]["image"] = "ghcr.io/actions/actions-runner:2.304.0".into();
+        let runner: Pod = serde_json::from_value(runner).unwrap();
+        let created = pods.create(&PostParams::default(), &runner).await.unwrap();
+        given.push(created.labels().get(VERSION_LABEL).cloned().unwrap_or_default());
+        running.push_back(name);
+        if running.len() > AT_ONCE {
+            let over = running.pop_front().unwrap();
+            pods.delete(&over, &DeleteParams::default().grace_period(0)).await.unwrap();
+        }
+    }
+    given
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_new_pods_goes_over_to_the_new_version_and_none_is_left_out() {
+    let cluster = with_a(SOON).await;
+    let controller = cluster.controller("one");
+    let (a, b) = (&version("a"), &version("b"));
+    let label = format!("{NAMESPACE_LABEL}=hostpath");
+    cluster.control_plane.kubectl(&["label", "namespace", "default", &label]).unwrap();
+    cluster.phases(&[(a, Offered)]).await;
+    let _webhook = serve_webhook(&cluster.control_plane, &cluster.folder).await;
+    let client = cluster.control_plane.client().await.unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(client);
+    let carrying = |version: &str| {
+        let (pods, label) = (pods.clone(), format!("{VERSION_LABEL}={version}"));
+        async move { pods.list(&kube::api::ListParams::default().labels(&label)).await.unwrap().items.len() }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let created = tokio::spawn(stream(pods.clone(), stop.clone()));
+    until("new pods get the version", || async { (carrying(a).await > 0).then_some(()) }).await;
+
+    cluster.configure(&revisions(&["a", "b"], None, SOON));
+    cluster.holds("one", &[(a, "ready"), (b, "ready")]);
+    controller.says(&format!("version {b} ready on 1/2 nodes")).await;
+    assert_eq!(carrying(b).await, 0, "not on every node yet");
+    cluster.holds("two", &[(a, "ready"), (b, "ready")]);
+    until("new pods get the new one", || async { (carrying(b).await > AT_ONCE / 2).then_some(()) }).await;
+    cluster.published("the old one is retired", |state| has(state, a, Retired)).await;
+    assert_eq!(carrying(a).await, 0, "its last pod is gone");
+    stop.store(true, Ordering::Relaxed);
+
+    let given = created.await.unwrap();
+    let first = given.iter().position(|given| given == a).unwrap();
+    let turn = given.iter().position(|given| given == b).unwrap();
+    assert!(given[..first].iter().all(String::is_empty), "only before the webhook was reached");
+    assert!(given[first..turn].iter().all(|given| given == a), "{given:?}");
+    assert!(given[turn..].iter().all(|given| given == b), "{given:?}");
 }
