@@ -13,6 +13,8 @@ mod writer;
 
 #[cfg(test)]
 mod played;
+#[cfg(test)]
+mod simulated;
 
 use std::collections::BTreeMap;
 
