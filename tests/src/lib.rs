@@ -18,6 +18,7 @@ pub mod installed;
 pub mod jobs;
 pub mod load;
 pub mod origin;
+pub mod played;
 pub mod pods;
 pub mod process;
 pub mod programs;
