@@ -17,6 +17,7 @@ pub mod identity;
 pub mod installed;
 pub mod jobs;
 pub mod load;
+pub mod node_cache;
 pub mod origin;
 pub mod played;
 pub mod pods;
