@@ -44,6 +44,8 @@ impl Store {
             make_folder(&folder)?;
         }
         let lock = lock(&root)?;
+        // What is published below them later is lost with their names.
+        sync_folder(root.path())?;
         let store = Self { root, lock };
         for folder in [store.root.staging(), store.root.trash()] {
             // What cannot be removed now is in nobody's way.
