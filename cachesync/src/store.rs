@@ -129,7 +129,8 @@ impl Store {
             }
         }
         progress.reached(Step::Published);
-        for folder in [self.root.versions(), self.root.staging(), self.root.replaced()] {
+        // In this order, so that what gave way has a place on the disk before it loses its own.
+        for folder in [self.root.replaced(), self.root.versions(), self.root.staging()] {
             sync_folder(&folder)?;
         }
         progress.reached(Step::NameSynced);
