@@ -38,11 +38,13 @@ enum Work {
     Install,
     /// The repair of a damaged one.
     Repair,
+    /// An install where something foreign lies under the name.
+    Replace,
     /// A stage run.
     Stage,
 }
 
-const WORKS: [Work; 3] = [Work::Install, Work::Repair, Work::Stage];
+const WORKS: [Work; 4] = [Work::Install, Work::Repair, Work::Replace, Work::Stage];
 
 /// How an agent or a stage run came to its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,9 +76,13 @@ impl Site {
         fs::create_dir(node.root()).unwrap();
         let version = Config::parse(&config).unwrap().revisions().next().unwrap().1.version.clone();
         let site = Self { node, version, work };
-        if work == Work::Repair {
-            site.node.start().ready().await;
-            fs::write(site.binary(), DAMAGE).unwrap();
+        match work {
+            Work::Install | Work::Stage => {}
+            Work::Repair => {
+                site.node.start().ready().await;
+                fs::write(site.binary(), DAMAGE).unwrap();
+            }
+            Work::Replace => tree::write_file(&site.binary(), DAMAGE.as_bytes(), 0o644),
         }
         site
     }
@@ -85,7 +91,7 @@ impl Site {
         Root::new(self.node.root())
     }
 
-    /// A file of the version, which gets damaged.
+    /// A file of the version that is damaged, or that somebody else made.
     fn binary(&self) -> PathBuf {
         self.layout().version(&self.version).tree().join("node16/bin/node")
     }
@@ -158,19 +164,33 @@ impl Site {
 
     /// What is there after a crash, before anybody looks after it.
     fn is_sound(&self, context: &str) {
-        let (folder, names) = match self.work {
-            Work::Stage => ("staged", self.node.list("staged")),
-            _ => ("versions", self.node.list("versions")),
-        };
-        let names: Vec<&String> = names.iter().filter(|name| **name == self.version.to_string()).collect();
+        let folder = if self.work == Work::Stage { "staged" } else { "versions" };
+        let is_there = self.node.list(folder).contains(&self.version.to_string());
         match self.work {
-            Work::Repair => {
-                assert_eq!(names.len(), 1, "{context}: the name is never missing");
-                let damaged = fs::read_to_string(self.binary()).is_ok_and(|text| text == DAMAGE);
-                assert!(damaged || self.is_whole(), "{context}: the old tree or the new one");
+            Work::Install | Work::Stage => {
+                assert!(!is_there || self.is_whole(), "{context}: half a version in {folder}");
             }
-            _ => assert!(names.is_empty() || self.is_whole(), "{context}: half a {folder}/{names:?}"),
+            Work::Repair | Work::Replace => {
+                assert!(is_there, "{context}: the name is never missing");
+                assert!(self.is_as_before() || self.is_whole(), "{context}: the old folder or the new one");
+            }
         }
+    }
+
+    fn is_as_before(&self) -> bool {
+        fs::read_to_string(self.binary()).is_ok_and(|text| text == DAMAGE)
+    }
+
+    /// Whether what was under the name, if anything was, still is, or gave way.
+    fn has_kept_the_old(&self) -> bool {
+        if !matches!(self.work, Work::Repair | Work::Replace) {
+            return true;
+        }
+        let replaced = self.node.list("replaced").into_iter();
+        let mut binaries =
+            replaced.map(|name| self.node.root().join("replaced").join(name).join("tree/node16/bin/node"));
+        self.is_as_before()
+            || binaries.any(|binary| fs::read_to_string(binary).is_ok_and(|text| text == DAMAGE))
     }
 
     /// A normal agent gets everything ready and leaves nothing else.
@@ -193,6 +213,11 @@ impl Site {
             assert_eq!(self.node.list("replaced"), [""; 0], "{context}: nothing was in the way");
         }
     }
+}
+
+/// Whether a folder may be lost that was certain before: where one end of a move survives and the other does not.
+fn may_lose(loss: Loss) -> bool {
+    matches!(loss, Loss::Part(_))
 }
 
 /// Whether there is no such disk on this machine; says so.
@@ -229,6 +254,7 @@ async fn a_power_cut_at_every_step(work: Work) {
             let end = site.work(Some(step), &power).await;
             power.cut();
             site.is_sound(&context);
+            assert!(may_lose(loss) || site.has_kept_the_old(), "{context}: what was there is kept");
             if end == End::Done || step >= Step::NameSynced {
                 assert!(site.is_whole(), "{context}: what is done survives");
             }
@@ -254,6 +280,11 @@ async fn a_power_cut_at_every_step_of_a_repair() {
 }
 
 #[tokio::test]
+async fn a_power_cut_at_every_step_of_a_replacement() {
+    a_power_cut_at_every_step(Work::Replace).await;
+}
+
+#[tokio::test]
 async fn a_power_cut_at_every_step_of_a_stage_run() {
     a_power_cut_at_every_step(Work::Stage).await;
 }
@@ -271,6 +302,31 @@ async fn changes() -> BTreeMap<Work, u32> {
     changes
 }
 
+/// How many of the last changes publish.
+const PUBLISHING: u32 = 8;
+
+/// A power cut before each of the last changes, or before any, with the loss of all that was not synced.
+#[tokio::test]
+async fn power_cuts_while_publishing() {
+    if skipped() {
+        return;
+    }
+    for (work, changes) in changes().await {
+        let first = if depth::is_full() { 0 } else { changes - PUBLISHING };
+        for after in first..changes {
+            let context = format!("{work:?}, after {after} of {changes} changes");
+            let site = Site::new(work).await;
+            let power = Power::on(&site.node.root(), Loss::Unsynced, Some(after));
+            site.work(None, &power).await;
+            power.cut();
+            site.is_sound(&context);
+            assert!(site.has_kept_the_old(), "{context}: what was there is kept");
+            site.converges(&context).await;
+        }
+        say(&format!("{work:?}: a power cut before each of {} changes", changes - first));
+    }
+}
+
 /// Up to three crashes in a row, each after any number of changes; `loss` says of each what is lost.
 async fn crashes_at_any_change(points: u64, loss: impl Fn(&mut Rng) -> Loss) {
     if skipped() {
@@ -282,14 +338,16 @@ async fn crashes_at_any_change(points: u64, loss: impl Fn(&mut Rng) -> Loss) {
         let mut random = Rng::with_seed(seed);
         let work = WORKS[random.usize(..WORKS.len())];
         let site = Site::new(work).await;
-        let mut context = format!("seed {seed}, {work:?}");
+        let (mut context, mut has_lost) = (format!("seed {seed}, {work:?}"), false);
         for _ in 0..random.u32(1..=3) {
-            let (loss, after) = (loss(&mut random), random.u32(..changes[&work]));
-            context += &format!(", {loss:?} after {after}");
-            let power = Power::on(&site.node.root(), loss, Some(after));
+            let (drawn, after) = (loss(&mut random), random.u32(..changes[&work]));
+            context += &format!(", {drawn:?} after {after}");
+            let power = Power::on(&site.node.root(), drawn, Some(after));
             failed += u64::from(site.work(None, &power).await == End::PowerFailed);
             power.cut();
             site.is_sound(&context);
+            has_lost |= may_lose(drawn);
+            assert!(has_lost || site.has_kept_the_old(), "{context}: what was there is kept");
         }
         site.converges(&context).await;
         if seed % 50 == 49 {
