@@ -1,5 +1,6 @@
 //! A folder on a disk that loses what was not synced when its power is cut; needs root and FUSE.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -9,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use crate::bed::Minor;
+use crate::bed::command::run;
 use crate::bed::programs::Programs;
 use crate::process::with_owner;
 
@@ -36,12 +38,21 @@ pub struct Power {
 }
 
 /// Why this machine cannot have such a disk, if so.
-pub fn unavailable() -> Option<&'static str> {
+pub fn unavailable() -> Option<String> {
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    REASON.get_or_init(look_for_a_reason).clone()
+}
+
+fn look_for_a_reason() -> Option<String> {
+    let why = |cause: String| Some(format!("a disk that loses what was not synced needs {cause}"));
     if !rustix::process::geteuid().is_root() {
-        return Some("a file system that loses what was not synced needs root");
+        return why("root".to_owned());
     }
-    let has_fuse = Path::new("/dev/fuse").exists();
-    (!has_fuse).then_some("a file system that loses what was not synced needs /dev/fuse")
+    if let Err(error) = File::options().read(true).write(true).open("/dev/fuse") {
+        return why(format!("/dev/fuse: {error}"));
+    }
+    // Who may not do this may not mount either.
+    run(&["unshare", "--mount", "true"]).err().and_then(|error| why(format!("mounts: {error:#}")))
 }
 
 impl Power {

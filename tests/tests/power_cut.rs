@@ -64,6 +64,12 @@ struct Site {
     work: Work,
 }
 
+/// The version that the configuration asks for.
+fn wanted(node: &Node) -> VersionName {
+    let config = Config::parse(&fs::read_to_string(node.path("config.yaml")).unwrap()).unwrap();
+    config.revisions().next().unwrap().1.version.clone()
+}
+
 impl Site {
     async fn new(work: Work) -> Self {
         let node = Node::new("");
@@ -74,8 +80,7 @@ impl Site {
         node.configure(&config);
         tree::write(&node.path("home/externals"), &NODE16);
         fs::create_dir(node.root()).unwrap();
-        let version = Config::parse(&config).unwrap().revisions().next().unwrap().1.version.clone();
-        let site = Self { node, version, work };
+        let site = Self { version: wanted(&node), node, work };
         match work {
             Work::Install | Work::Stage => {}
             Work::Repair => {
@@ -371,6 +376,25 @@ async fn power_cuts_after_any_change() {
 async fn kills_after_any_change() {
     let points = if depth::is_full() { 200 } else { 8 };
     crashes_at_any_change(points, |_| Loss::Nothing).await;
+}
+
+/// Node.js itself, of its real size: it runs from such a disk, and is there after the cut.
+#[tokio::test]
+async fn a_real_nodejs_survives_a_power_cut() {
+    if skipped() {
+        return;
+    }
+    let site = Site::new(Work::Install).await;
+    fs::copy(tree::real_node(), site.node.path("home/externals/node16/bin/node")).unwrap();
+    site.node.configure(&tree::directory_config(&site.node.path("home/externals")));
+    let site = Site { version: wanted(&site.node), ..site };
+    for (step, survives) in [(Step::Synced, false), (Step::NameSynced, true)] {
+        let power = Power::on(&site.node.root(), Loss::Unsynced, None);
+        assert_eq!(site.work(Some(step), &power).await, End::Killed);
+        power.cut();
+        assert_eq!(site.is_whole(), survives, "{step:?}");
+    }
+    site.converges("Node.js").await;
 }
 
 /// The same on an ordinary disk, and by the clock.
