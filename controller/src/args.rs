@@ -1,6 +1,5 @@
 //! The controller's flags, and its start from them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,12 +20,9 @@ use tokio::sync::watch;
 
 use crate::certificates::{Keeper, Names};
 use crate::config::ConfigFile;
-use crate::lead::{ClusterDuty, Duties};
+use crate::lead::Duties;
 use crate::metrics::Metrics;
-use crate::nodes::{NodeWriter, Reports};
-use crate::paired::Warner;
-use crate::probe::Prober;
-use crate::publish::StateWriter;
+use crate::round::{Clients, ClusterDuty, Objects};
 use crate::watched::Watched;
 
 /// Companion controller of Headstart: publishes what pods may mount, issues the webhook's certificates, and tells nodes
@@ -78,6 +74,10 @@ pub struct ObjectArgs {
     /// ConfigMap with the published state
     #[arg(long, env = "HEADSTART_PUBLISHED_STATE", default_value = "headstart-state", value_name = "NAME")]
     pub published_state: String,
+
+    /// ConfigMap with the configuration; Events of the rollout are about it
+    #[arg(long, env = "HEADSTART_CONFIG_MAP", default_value = "headstart-config", value_name = "NAME")]
+    pub config_map: String,
 
     /// Lease by which replicas agree on a leader
     #[arg(long, env = "HEADSTART_LEADER_LEASE", default_value = "headstart-controller", value_name = "NAME")]
@@ -173,21 +173,17 @@ impl Replica {
             leaf_secret: objects.tls_secret.clone(),
             webhooks: objects.webhook_configuration.clone(),
         };
+        let written = Objects {
+            namespace: namespace.clone(),
+            published_state: objects.published_state.clone(),
+            config: objects.config_map.clone(),
+        };
         let issues = self.args.certificates == Certificates::Issue;
-        let (client, metrics) = (self.client.clone(), self.metrics.clone());
+        let clients = Clients { own: self.client.clone(), probe: self.probe.clone() };
+        let metrics = &self.metrics;
         Duties {
-            keeper: issues.then(|| Keeper::new(client.clone(), names, metrics.clone())),
-            cluster: ClusterDuty {
-                watched: self.watched.clone(),
-                config: self.config.clone(),
-                prober: Prober::new(self.probe.clone(), metrics.clone()),
-                state: StateWriter::new(client.clone(), namespace, &objects.published_state),
-                warner: Warner::new(client.clone(), metrics.clone()),
-                nodes: NodeWriter::new(client),
-                reports: Reports::default(),
-                waiting: HashMap::new(),
-                metrics,
-            },
+            keeper: issues.then(|| Keeper::new(self.client.clone(), names, metrics.clone())),
+            cluster: ClusterDuty::new(&clients, &self.watched, self.config.clone(), &written, metrics),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! The controller's metrics, in base units, registered where they are made.
 
+mod rollout;
+
 use std::collections::BTreeMap;
 
 use headstart_externals::state::MountKind;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use rollout::RolloutMetrics;
 
 /// What is counted.
 #[derive(Clone)]
@@ -15,6 +19,7 @@ pub struct Metrics {
     failures: IntCounterVec,
     stranded_runners: IntCounter,
     certificate_expiry: IntGauge,
+    rollout: RolloutMetrics,
 }
 
 impl Metrics {
@@ -42,6 +47,7 @@ impl Metrics {
                 "headstart_controller_stranded_runners_total",
                 "Paired runners that were there when a namespace was no longer allowed a hostPath",
             )?,
+            rollout: RolloutMetrics::new(registry)?,
             certificate_expiry: IntGauge::new(
                 "headstart_controller_webhook_certificate_expiry_timestamp_seconds",
                 "When the issued certificate of the webhook ends; 0 while there is none",
@@ -82,6 +88,11 @@ impl Metrics {
         self.stranded_runners.inc_by(count as u64);
     }
 
+    /// How far versions are, and how many are in which phase.
+    pub(crate) fn rollout(&self) -> &RolloutMetrics {
+        &self.rollout
+    }
+
     pub(crate) fn certificate_expires(&self, at: Option<i64>) {
         self.certificate_expiry.set(at.unwrap_or(0));
     }
@@ -103,5 +114,6 @@ impl Drop for Leadership {
         self.0.leading.set(0);
         self.0.generation.set(0);
         self.0.nodes.reset();
+        self.0.rollout.reset();
     }
 }

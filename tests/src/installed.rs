@@ -38,15 +38,7 @@ impl Installed {
         command.arg("--config").arg(&config);
         let controller = Process::spawn(command);
         report_ready(&control_plane);
-        write_certificate(&control_plane, &folder).await;
-        let mut command = program(&control_plane, "headstart-webhook", &folder);
-        command.args(["--listen=127.0.0.1:0", "--published-state=headstart-state"]);
-        for (flag, file) in [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")] {
-            command.arg(flag).arg(folder.path().join(file));
-        }
-        let webhook = Process::spawn(command);
-        let address = webhook.says("serving").await["https"].as_str().unwrap().to_owned();
-        lead_service_to(&control_plane, address.rsplit_once(':').unwrap().1);
+        let webhook = serve_webhook(&control_plane, &folder).await;
         Self { controller, webhook, control_plane, _folder: folder }
     }
 
@@ -62,6 +54,20 @@ impl Installed {
         let here = log.iter().filter(|line| line["namespace"] == namespace);
         here.filter_map(|line| Some(line["decision"].as_str()?.to_owned())).collect()
     }
+}
+
+/// Starts the webhook as soon as the leader has issued its certificate, and leads the API server to it.
+pub async fn serve_webhook(control_plane: &ControlPlane, folder: &TempDir) -> Process {
+    write_certificate(control_plane, folder).await;
+    let mut command = program(control_plane, "headstart-webhook", folder);
+    command.args(["--listen=127.0.0.1:0", "--published-state=headstart-state"]);
+    for (flag, file) in [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")] {
+        command.arg(flag).arg(folder.path().join(file));
+    }
+    let webhook = Process::spawn(command);
+    let address = webhook.says("serving").await["https"].as_str().unwrap().to_owned();
+    lead_service_to(control_plane, address.rsplit_once(':').unwrap().1);
+    webhook
 }
 
 /// A shipped program with the token of its own ServiceAccount.

@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod kwok;
 pub mod load;
 pub mod origin;
+pub mod played;
 pub mod pods;
 pub mod power;
 pub mod process;

@@ -2,133 +2,31 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use headstart_externals::names::{
-    DECISION_ANNOTATION, NAMESPACE_LABEL, NODE_CONDITION, PAIRED_RUNNER, REPORT_ANNOTATION, STATE_KEY,
-    VERSION_LABEL,
+    DECISION_ANNOTATION, NAMESPACE_LABEL, NODE_CONDITION, PAIRED_RUNNER, VERSION_LABEL,
 };
-use headstart_externals::state::{MountKind, Phase, PublishedState};
+use headstart_externals::state::{MountKind, Phase};
 use headstart_tests::bed::control_plane::client_of;
-use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
+use headstart_tests::bed::{ControlPlane, TestNamespace};
 use headstart_tests::identity::kubeconfig;
-use headstart_tests::process::{Process, shipped};
-use headstart_tests::wait::until;
-use headstart_tests::{deploy, tree};
+use headstart_tests::played::{OURS, Played};
+use headstart_tests::wait::{until, within};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-const OURS: &str = "headstart-system";
 
 /// Gives a pod of `kubectl run` a hostPath.
 const HOST_PATH: &str = r#"--overrides={"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/x"}}]}}"#;
 
-/// A cluster with the shipped manifests, whose programs run here instead of in pods.
-struct Installed {
-    control_plane: ControlPlane,
-    folder: TempDir,
-    config: PathBuf,
-}
-
-impl Installed {
-    async fn new() -> Self {
-        let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
-        deploy::apply(&control_plane).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("config.yaml");
-        std::fs::write(&config, tree::node16_config("{directory: {path: /srv/externals}}")).unwrap();
-        Self { control_plane, folder, config }
-    }
-
-    /// A replica of the controller, with the token of its ServiceAccount.
-    fn controller(&self, identity: &str) -> Process {
-        let kubeconfig = kubeconfig(&self.control_plane, "headstart-controller", None, self.folder.path());
-        let mut command = shipped("headstart-controller");
-        command.args(["--namespace", OURS, "--admin-listen=127.0.0.1:0", "--identity", identity]);
-        command.arg("--config").arg(&self.config).env("KUBECONFIG", kubeconfig);
-        Process::spawn(command)
-    }
-
-    fn get(&self, words: &[&str]) -> Option<Value> {
-        let words = [&["get", "--output=json"], words].concat();
-        self.control_plane.kubectl(&words).ok().map(|text| serde_json::from_str(&text).unwrap())
-    }
-
-    fn state(&self) -> Option<PublishedState> {
-        let found = self.get(&["configmap", "headstart-state", "--namespace", OURS])?;
-        Some(PublishedState::parse(found["data"][STATE_KEY].as_str()?).unwrap())
-    }
-
-    /// The only version of the configuration.
-    fn version(&self) -> String {
-        let text = std::fs::read_to_string(&self.config).unwrap();
-        let config = headstart_externals::config::Config::parse(&text).unwrap();
-        config.revisions().next().unwrap().1.version.to_string()
-    }
-
-    /// A node whose kubelet says that it is ready.
-    fn add_node(&self, name: &str) {
-        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
-        self.control_plane.apply(&node.to_string()).unwrap();
-        let ready =
-            json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } }).to_string();
-        self.control_plane
-            .kubectl(&["patch", "node", name, "--subresource=status", "--patch", &ready])
-            .unwrap();
-    }
-
-    /// What an agent on that node would report.
-    fn report(&self, node: &str, state: &str, reason: Option<&str>) {
-        let mut version = json!({ "name": self.version(), "state": state, "wanted": true });
-        if let Some(reason) = reason {
-            version["reason"] = reason.into();
-        }
-        let report = json!({
-            "apiVersion": "headstart.dev/v1", "kind": "NodeReport", "node": node, "arch": "amd64",
-            "agent": "0.1.0", "versionCount": 1, "versions": [version],
-        });
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {
-                "name": node, "namespace": OURS, "labels": { "headstart.dev/report": "node" },
-                "annotations": { REPORT_ANNOTATION: report.to_string() },
-            },
-        });
-        self.control_plane.apply(&lease.to_string()).unwrap();
-    }
-
-    /// Status and reason of the node's condition.
-    fn condition(&self, node: &str) -> Option<(String, String)> {
-        let node = self.get(&["node", node])?;
-        let conditions = node["status"]["conditions"].as_array()?.clone();
-        let found = conditions.iter().find(|condition| condition["type"] == NODE_CONDITION)?;
-        Some((found["status"].as_str()?.to_owned(), found["reason"].as_str()?.to_owned()))
-    }
-
-    async fn becomes(&self, node: &str, status: &str, reason: &str) {
-        let expected = Some((status.to_owned(), reason.to_owned()));
-        until(&format!("{node} is {status}, {reason}"), || async {
-            (self.condition(node) == expected).then_some(())
-        })
-        .await;
-    }
-
-    async fn published(&self, what: &str, is_so: impl Fn(&PublishedState) -> bool) -> PublishedState {
-        until(what, || async { self.state().filter(|state| is_so(state)) }).await
-    }
-}
-
 #[tokio::test]
 async fn a_report_leads_to_an_offered_version_and_to_conditions_of_nodes() {
-    let cluster = Installed::new().await;
+    let cluster = Played::new().await;
     let _controller = cluster.controller("one");
-    cluster.add_node("a");
-    cluster.add_node("b");
+    cluster.add_node("a", &[]);
+    cluster.add_node("b", &[]);
     cluster.becomes("a", "Unknown", "NoReport").await;
     cluster.report("b", "installing", None);
     cluster.becomes("b", "False", "Installing").await;
@@ -142,6 +40,8 @@ async fn a_report_leads_to_an_offered_version_and_to_conditions_of_nodes() {
     // A node that gives it up is marked, so that pods keep away; the version stays offered for the others.
     cluster.report("b", "failed", Some("NoExec"));
     cluster.becomes("b", "False", "NoExec").await;
+    cluster.event(("default", "b"), "CacheFailed", "NoExec: node16-").await;
+    cluster.event(("default", "b"), "CacheUnserviceable", "keep away").await;
     let labels = cluster.get(&["node", "b"]).unwrap()["metadata"]["labels"].clone();
     assert_eq!(labels["headstart.dev/cache"], "unserviceable");
     assert_eq!(cluster.state().unwrap().versions[0].phase, Phase::Offered);
@@ -149,13 +49,21 @@ async fn a_report_leads_to_an_offered_version_and_to_conditions_of_nodes() {
     cluster.becomes("b", "True", "CacheReady").await;
     let labels = cluster.get(&["node", "b"]).unwrap()["metadata"]["labels"].clone();
     assert!(labels["headstart.dev/cache"].is_null(), "{labels}");
+    cluster.event(("default", "b"), "CacheServiceable", "may come").await;
+    let repaired = json!({ "name": cluster.version(), "state": "ready", "wanted": true, "repairs": 2 });
+    cluster.write_report("a", &[repaired]);
+    cluster.event(("default", "a"), "CacheRepaired", "2 times").await;
+    // Only what changed: both were ready twice, `a` once before the repair.
+    assert_eq!(cluster.events("default", "a", "CacheReady").len(), 1);
+    assert_eq!(cluster.events("default", "b", "CacheReady").len(), 2);
+    assert!(cluster.events("default", "a", "CacheFailed").is_empty());
 }
 
 #[tokio::test]
 async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
-    let cluster = Installed::new().await;
+    let cluster = Played::new().await;
     let controller = cluster.controller("one");
-    cluster.add_node("a");
+    cluster.add_node("a", &[]);
     cluster.report("a", "ready", None);
     let control_plane = &cluster.control_plane;
     let label = |value: &str| format!("{NAMESPACE_LABEL}={value}");
@@ -176,6 +84,12 @@ async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
         cluster.published("open is allowed", |state| state.allows(open.name(), MountKind::HostPath)).await;
     assert!(!state.allows(strict.name(), MountKind::HostPath), "a policy forbids it");
     assert!(!state.allows(other.name(), MountKind::HostPath), "nobody asked for it");
+    let auto = &state.auto[strict.name()];
+    assert_eq!(auto.kind, None);
+    assert!(auto.reason.contains("no hostPath here") && auto.reason.contains("no version has a volumeImage"));
+    assert!(!state.auto.contains_key(open.name()), "it chose by itself");
+    let about = (strict.name(), strict.name());
+    cluster.event(about, "NoVolumeKind", "no hostPath here").await;
 
     let enforced = "pod-security.kubernetes.io/enforce=baseline";
     control_plane.kubectl(&["label", "namespace", open.name(), enforced]).unwrap();
@@ -183,7 +97,12 @@ async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
         .published("open has turned strict", |state| !state.allows(open.name(), MountKind::HostPath))
         .await;
     control_plane.kubectl(&["label", "namespace", strict.name(), "test-policy-"]).unwrap();
-    cluster.published("strict was opened", |state| state.allows(strict.name(), MountKind::HostPath)).await;
+    let opened = cluster
+        .published("strict was opened", |state| state.allows(strict.name(), MountKind::HostPath))
+        .await;
+    assert_eq!(opened.auto[strict.name()].kind, Some(MountKind::HostPath));
+    assert_eq!(opened.auto[strict.name()].reason, "hostpath is admitted");
+    cluster.event(about, "VolumeKindChosen", "auto means hostpath here: hostpath is admitted").await;
     let unlabel = format!("{NAMESPACE_LABEL}-");
     control_plane.kubectl(&["label", "namespace", strict.name(), &unlabel]).unwrap();
     cluster
@@ -200,9 +119,9 @@ async fn only_namespaces_that_opted_in_and_admit_the_volume_are_allowed() {
 
 #[tokio::test]
 async fn paired_runners_that_lose_host_paths_are_told_of() {
-    let cluster = Installed::new().await;
+    let cluster = Played::new().await;
     let _controller = cluster.controller("one");
-    cluster.add_node("a");
+    cluster.add_node("a", &[]);
     cluster.report("a", "ready", None);
     let control_plane = &cluster.control_plane;
     let label = format!("{NAMESPACE_LABEL}=hostpath");
@@ -305,7 +224,7 @@ fn forbid_host_paths(control_plane: &ControlPlane, selector: &str) {
 
 #[tokio::test]
 async fn certificates_are_issued_trusted_and_mended() {
-    let cluster = Installed::new().await;
+    let cluster = Played::new().await;
     let _controller = cluster.controller("one");
     let bundles = || {
         let found = cluster.get(&["mutatingwebhookconfiguration", "headstart"])?;
@@ -351,7 +270,7 @@ fn text(encoded: &str) -> String {
 
 #[tokio::test]
 async fn another_replica_takes_over_when_the_leader_dies() {
-    let cluster = Installed::new().await;
+    let cluster = Played::new().await;
     let mut first = cluster.controller("first");
     let holder = || {
         let lease = cluster.get(&["lease", "headstart-controller", "--namespace", OURS])?;
@@ -361,17 +280,17 @@ async fn another_replica_takes_over_when_the_leader_dies() {
     let _second = cluster.controller("second");
     first.kill();
     until("the second leads", || async { holder().filter(|name| name == "second") }).await;
-    cluster.add_node("a");
+    cluster.add_node("a", &[]);
     cluster.report("a", "ready", None);
     cluster.published("the second works", |state| !state.versions.is_empty()).await;
 }
 
 #[tokio::test]
 async fn tokens_can_do_nothing_but_their_duty() {
-    let cluster = Installed::new().await;
+    let cluster = Played::new().await;
     let control_plane = &cluster.control_plane;
-    cluster.add_node("a");
-    cluster.add_node("b");
+    cluster.add_node("a", &[]);
+    cluster.add_node("b", &[]);
     let agent = kubeconfig(control_plane, "headstart-cachesync", Some("a"), cluster.folder.path());
     let as_agent = |words: &[&str]| {
         let file = agent.display().to_string();
@@ -420,9 +339,9 @@ async fn tokens_can_do_nothing_but_their_duty() {
 
 #[tokio::test]
 async fn the_controller_marks_nodes_and_changes_nothing_else_of_them() {
-    let cluster = Installed::new().await;
+    let cluster = Played::new().await;
     let control_plane = &cluster.control_plane;
-    cluster.add_node("a");
+    cluster.add_node("a", &["foreign=x:NoSchedule", "headstart.dev/cold=x:NoSchedule"]);
     let controller = kubeconfig(control_plane, "headstart-controller", None, cluster.folder.path());
     let as_controller = |words: &[&str]| {
         let file = controller.display().to_string();
@@ -437,11 +356,30 @@ async fn the_controller_marks_nodes_and_changes_nothing_else_of_them() {
     for (patch, expected) in [
         (r#"{"metadata": {"labels": {"pool": "x"}}}"#, "no label of a node but"),
         (r#"{"spec": {"unschedulable": true}}"#, "may not change the spec"),
+        (r#"{"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}"#, "may not change the spec"),
+        (r#"{"spec": {"taints": null}}"#, "no taint of a node but startup taints"),
+        (
+            r#"{"spec": {"taints": [{"key": "headstart.dev/new", "effect": "NoSchedule"}]}}"#,
+            "neither add nor change a taint",
+        ),
+        (
+            r#"{"spec": {"taints": [{"key": "headstart.dev/cold", "effect": "NoExecute"}]}}"#,
+            "neither add nor change a taint",
+        ),
         (r#"{"metadata": {"annotations": {"a": "b"}}}"#, "may not change annotations"),
     ] {
         let refused = as_controller(&["patch", "node", "a", "--patch", patch]).unwrap_err().to_string();
         assert!(refused.contains(expected), "{patch}: {refused}");
     }
+    let keys = || {
+        let taints = cluster.get(&["node", "a"]).unwrap()["spec"]["taints"].clone();
+        let key = |taint: &Value| taint["key"].as_str().unwrap().to_owned();
+        taints.as_array().into_iter().flatten().map(key).collect::<Vec<_>>()
+    };
+    let at = keys().iter().position(|key| key == "headstart.dev/cold").unwrap();
+    let startup = json!([{ "op": "remove", "path": format!("/spec/taints/{at}") }]).to_string();
+    as_controller(&["patch", "node", "a", "--type=json", "--patch", &startup]).unwrap();
+    assert!(keys().contains(&"foreign".to_owned()) && !keys().contains(&"headstart.dev/cold".to_owned()));
     let nodes: Api<Node> = Api::all(client_of(&controller).await.unwrap());
     let condition = |name: &str| {
         let condition = json!({ "type": name, "status": "False" });
@@ -450,4 +388,64 @@ async fn the_controller_marks_nodes_and_changes_nothing_else_of_them() {
     nodes.patch_status("a", &PatchParams::default(), &condition(NODE_CONDITION)).await.unwrap();
     let refused = nodes.patch_status("a", &PatchParams::default(), &condition("Ready")).await.unwrap_err();
     assert!(refused.to_string().contains("no condition of a node but"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_controller_deletes_reports_and_no_other_lease_and_changes_no_webhook() {
+    let cluster = Played::new().await;
+    let controller = kubeconfig(&cluster.control_plane, "headstart-controller", None, cluster.folder.path());
+    let as_controller = |words: &[&str]| {
+        let file = controller.display().to_string();
+        cluster.control_plane.kubectl(&[words, &["--kubeconfig", &file]].concat())
+    };
+    let lease = |name: &str| {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "namespace": OURS },
+        });
+        cluster.control_plane.apply(&lease.to_string()).unwrap();
+    };
+    lease("headstart-controller");
+    lease("other");
+    cluster.report("a", "ready", None);
+    for name in ["headstart-controller", "other"] {
+        let delete = ["delete", "lease", name, "--namespace", OURS, "--dry-run=server"];
+        // API servers take over a new policy a moment later.
+        until("the policy is in force", || async {
+            let refused = as_controller(&delete).err()?.to_string();
+            refused.contains("may delete node reports only").then_some(())
+        })
+        .await;
+    }
+    as_controller(&["delete", "lease", "a", "--namespace", OURS]).unwrap();
+    for (field, value) in [
+        ("failurePolicy", json!("Fail")),
+        ("rules/0/resources", json!(["secrets"])),
+        ("namespaceSelector", json!({})),
+        ("clientConfig", json!({ "url": "https://elsewhere.example.com" })),
+        ("name", json!("other.headstart.dev")),
+    ] {
+        let path = format!("/webhooks/0/{field}");
+        let patch = json!([{ "op": "replace", "path": path, "value": value }]).to_string();
+        let patch = ["patch", "mutatingwebhookconfiguration", "headstart", "--type=json", "--patch", &patch];
+        let refused = as_controller(&patch).unwrap_err().to_string();
+        assert!(refused.contains("no field of a webhook but caBundle"), "{field}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn the_report_of_a_node_that_is_gone_is_deleted() {
+    let cluster = Played::new().await;
+    let controller = cluster.controller("one");
+    cluster.add_node("stays", &[]);
+    cluster.report("stays", "ready", None);
+    cluster.report("gone", "ready", None);
+    cluster.becomes("stays", "True", "CacheReady").await;
+    let report = |node: &str| cluster.get(&["lease", node, "--namespace", OURS]);
+    assert!(report("gone").is_some(), "a node may only be new to us");
+    // It must have been missing for a minute.
+    let patience = std::time::Duration::from_secs(150);
+    let deleted = within(patience, || async { report("gone").is_none().then_some(()) }).await;
+    assert!(deleted.is_some());
+    assert_eq!(controller.says("the node is gone: its report was deleted").await["node"], "gone");
+    assert!(report("stays").is_some());
 }

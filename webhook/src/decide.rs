@@ -6,7 +6,7 @@ use json_patch::PatchOperation;
 use serde_json::{Value, json};
 
 use crate::edit::{self, Edit, place};
-use crate::placement;
+use crate::placement::{self, Demand};
 use crate::plan::{Offer, Plan, Refusal};
 use crate::pod::{EPHEMERAL_RUNNER, OLDER_RUNNER, Pod, RUNNER_POD};
 use crate::reason::{Reason, Rule, Unpaired};
@@ -71,18 +71,37 @@ fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
     }
     let shape = shape_of(pod)?;
     let state = context.state.map_err(|reason| Refusal::new(shape, reason))?;
+    let mut demands = placement::of_agents(&state.node_selector);
     let mut plan = match volume::carried(pod, shape, state) {
-        Some(carried) => complete::plan(pod, shape, carried),
-        None => rewrite(pod, shape, offer(pod, state, context, shape)?)?,
+        Some(carried) => {
+            let plan = complete::plan(pod, shape, carried);
+            demands.extend(made_for(state, &plan));
+            plan
+        }
+        None => {
+            let plan = rewrite(pod, shape, offer(pod, state, context, shape, &demands)?)?;
+            let arches = made_for(state, &plan);
+            if placement::excludes(pod, arches.as_slice()) {
+                return Err(Refusal::new(shape, Reason::ArchExcluded));
+            }
+            demands.extend(arches);
+            plan
+        }
     };
     // A pod that was completed keeps what its own rewriting said; one made from our hook template has nothing yet.
     if plan.reason != Reason::Completed || pod.annotation(DECISION_ANNOTATION).is_none() {
         let note = format!("{}/{}", plan.rule, plan.reason);
         plan.edits.push(Edit::Set(place(["metadata", "annotations", DECISION_ANNOTATION]), json!(note)));
     }
-    plan.edits.extend(placement::restrict(pod, &state.node_selector));
+    plan.edits.extend(placement::restrict(pod, &demands));
     plan.edits.push(Edit::Set(place(["metadata", "labels", VERSION_LABEL]), json!(plan.version)));
     Ok(plan)
+}
+
+/// What the version that a pod is given demands of nodes.
+fn made_for(state: &PublishedState, plan: &Plan) -> Option<Demand> {
+    let version = state.versions.iter().find(|version| version.name.as_str() == plan.version)?;
+    placement::of_arches(&version.arches)
 }
 
 fn offer<'a>(
@@ -90,6 +109,7 @@ fn offer<'a>(
     state: &'a PublishedState,
     context: Context<'a>,
     shape: Rule,
+    demands: &[Demand],
 ) -> Result<Offer<'a>, Refusal> {
     let refuse = |reason| Refusal::new(shape, reason);
     let allowed = context.kinds.iter().copied().find(|kind| state.allows(context.namespace, *kind));
@@ -97,7 +117,7 @@ fn offer<'a>(
     if kind == MountKind::HostPath && pod.has_user_namespace() {
         return Err(refuse(Reason::UserNamespace));
     }
-    if placement::excludes(pod, &state.node_selector) {
+    if placement::excludes(pod, demands) {
         return Err(refuse(Reason::NodesExcluded));
     }
     Ok(Offer { state, kind, assumed: context.assumed })

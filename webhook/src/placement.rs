@@ -1,10 +1,12 @@
-//! Where a rewritten pod may run: on nodes that run the agent and have not reported a final fault.
+//! Where a rewritten pod may run: on nodes that run the agent, have an architecture that the version is made for, and
+//! have not reported a final fault.
 //!
-//! One constant expression in every required term: no list of nodes, no limit, understood by autoscalers. A node
+//! A few constant expressions in every required term: no list of nodes, no limit, understood by autoscalers. A node
 //! that is new or silent may be chosen, since the pod waits there for its cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use headstart_externals::arch::Arch;
 use headstart_externals::names::{CACHE_LABEL, UNSERVICEABLE};
 use serde_json::{Value, json};
 
@@ -14,12 +16,32 @@ use crate::pod::Pod;
 const REQUIRED: [&str; 4] =
     ["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
 
+/// Label of nodes that Kubernetes itself keeps.
+const ARCH: &str = "kubernetes.io/arch";
+
+/// A label that nodes must have, with one of these values.
+pub(crate) struct Demand {
+    key: String,
+    values: Vec<String>,
+}
+
+/// What the agent's DaemonSet demands of nodes.
+pub(crate) fn of_agents(selector: &BTreeMap<String, String>) -> Vec<Demand> {
+    selector.iter().map(|(key, value)| Demand { key: key.clone(), values: vec![value.clone()] }).collect()
+}
+
+/// What a version demands of nodes that is made for these architectures alone; nothing where it is made for all.
+pub(crate) fn of_arches(arches: &BTreeSet<Arch>) -> Option<Demand> {
+    let values: Vec<String> = arches.iter().map(ToString::to_string).collect();
+    (!values.is_empty()).then(|| Demand { key: ARCH.to_owned(), values })
+}
+
 /// The edits that add the expressions; none if the pod is pinned to a node, where nothing is chosen any more.
-pub(crate) fn restrict(pod: Pod<'_>, selector: &BTreeMap<String, String>) -> Vec<Edit> {
+pub(crate) fn restrict(pod: Pod<'_>, demands: &[Demand]) -> Vec<Edit> {
     if is_pinned(pod) {
         return Vec::new();
     }
-    let expressions = expressions(selector);
+    let expressions = expressions(demands);
     let required = REQUIRED.iter().fold(pod.0, |value, key| &value[key]);
     if required.is_null() {
         let terms = json!([{ "matchExpressions": expressions }]);
@@ -42,26 +64,30 @@ fn is_pinned(pod: Pod<'_>) -> bool {
     pod.spec()["nodeName"].as_str().is_some_and(|name| !name.is_empty())
 }
 
-/// Whether the pod may only run where no agent does: narrowed to the agent's nodes it would wait for ever.
-pub(crate) fn excludes(pod: Pod<'_>, selector: &BTreeMap<String, String>) -> bool {
+/// Whether the pod may only run where a demand is not met: narrowed to it, the pod would wait for ever.
+pub(crate) fn excludes(pod: Pod<'_>, demands: &[Demand]) -> bool {
     let required = REQUIRED.iter().fold(pod.0, |value, key| &value[key]);
     let own = &pod.spec()["nodeSelector"];
     if is_pinned(pod) {
         return false;
     }
-    selector.iter().any(|(key, value)| own[key].as_str().is_some_and(|own| own != value))
-        || (!terms(required).is_empty() && terms(required).iter().all(|term| contradicts(term, selector)))
+    let meets = |demand: &Demand, own: &str| demand.values.iter().any(|value| value == own);
+    demands.iter().any(|demand| own[&demand.key].as_str().is_some_and(|own| !meets(demand, own)))
+        || (!terms(required).is_empty() && terms(required).iter().all(|term| contradicts(term, demands)))
 }
 
-/// Whether a term of a pod's own selects no node that has the labels of `selector`.
-fn contradicts(term: &Value, selector: &BTreeMap<String, String>) -> bool {
+/// Whether a term of a pod's own selects no node that meets the demands.
+fn contradicts(term: &Value, demands: &[Demand]) -> bool {
     let list = term["matchExpressions"].as_array().into_iter().flatten();
     list.into_iter().any(|expression| {
-        let Some(value) = expression["key"].as_str().and_then(|key| selector.get(key)) else { return false };
-        let named = expression["values"].as_array().is_some_and(|values| values.iter().any(|v| v == value));
+        let Some(demand) = demands.iter().find(|demand| expression["key"] == demand.key.as_str()) else {
+            return false;
+        };
+        let listed = expression["values"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut names = demand.values.iter().map(|value| listed.iter().any(|listed| listed == value));
         match expression["operator"].as_str() {
-            Some("In") => !named,
-            Some("NotIn") => named,
+            Some("In") => !names.any(|named| named),
+            Some("NotIn") => names.all(|named| named),
             Some("DoesNotExist") => true,
             _ => false,
         }
@@ -76,11 +102,12 @@ fn at(rest: &[&str]) -> Place {
     REQUIRED.iter().chain(rest).map(|&part| part.to_owned()).collect()
 }
 
-fn expressions(selector: &BTreeMap<String, String>) -> Vec<Value> {
+fn expressions(demands: &[Demand]) -> Vec<Value> {
     let healthy = json!({ "key": CACHE_LABEL, "operator": "NotIn", "values": [UNSERVICEABLE] });
-    let selected =
-        selector.iter().map(|(key, value)| json!({ "key": key, "operator": "In", "values": [value] }));
-    std::iter::once(healthy).chain(selected).collect()
+    let demanded = demands
+        .iter()
+        .map(|Demand { key, values }| json!({ "key": key, "operator": "In", "values": values }));
+    std::iter::once(healthy).chain(demanded).collect()
 }
 
 /// An empty term selects no node at all; an expression in it would make it select nearly all.
@@ -109,7 +136,7 @@ mod tests {
     fn restricted(spec: Value) -> Value {
         let mut pod = json!({ "spec": spec });
         let selector = BTreeMap::from([("pool".to_owned(), "runners".to_owned())]);
-        let edits = restrict(Pod(&pod), &selector);
+        let edits = restrict(Pod(&pod), &of_agents(&selector));
         crate::edit::apply(&mut pod, edits).unwrap();
         pod
     }
@@ -166,5 +193,32 @@ mod tests {
     #[test]
     fn a_pinned_pod_is_left_where_it_is() {
         assert_eq!(restricted(json!({"nodeName": "worker-1"})), json!({"spec": {"nodeName": "worker-1"}}));
+    }
+
+    #[test]
+    fn a_version_for_some_architectures_goes_where_they_are() {
+        let demands =
+            |arches: &[Arch]| of_arches(&arches.iter().copied().collect()).into_iter().collect::<Vec<_>>();
+        assert!(demands(&[]).is_empty(), "made for all");
+        let arm = demands(&[Arch::Arm64]);
+        let mut pod = json!({ "spec": {} });
+        let edits = restrict(Pod(&pod), &arm);
+        crate::edit::apply(&mut pod, edits).unwrap();
+        assert_eq!(
+            terms(&pod)[0]["matchExpressions"][1],
+            json!({"key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"]})
+        );
+        let selects = |arch: &str| json!({ "spec": { "nodeSelector": { ARCH: arch } } });
+        assert!(excludes(Pod(&selects("amd64")), &arm));
+        assert!(!excludes(Pod(&selects("arm64")), &arm));
+        let requires = |operator: &str, values: Value| {
+            let own = json!([{"matchExpressions": [{"key": ARCH, "operator": operator, "values": values}]}]);
+            json!({"spec": {"affinity": {"nodeAffinity": {REQUIRED[3]: {"nodeSelectorTerms": own}}}}})
+        };
+        assert!(excludes(Pod(&requires("In", json!(["amd64", "s390x"]))), &arm));
+        assert!(!excludes(Pod(&requires("In", json!(["amd64", "arm64"]))), &arm));
+        assert!(excludes(Pod(&requires("NotIn", json!(["arm64"]))), &arm));
+        let both = demands(&[Arch::Amd64, Arch::Arm64]);
+        assert!(!excludes(Pod(&requires("NotIn", json!(["arm64"]))), &both), "the other one is left");
     }
 }

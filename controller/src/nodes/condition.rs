@@ -1,10 +1,15 @@
 //! The verdict on a node: its condition, and whether rewritten pods must keep away from it.
 
+use std::collections::BTreeSet;
+
+use headstart_externals::arch::Arch;
+use headstart_externals::fault::FaultReason;
 use headstart_externals::report::{NodeReport, VersionReport, VersionState};
 use headstart_externals::state::{Phase, PublishedVersion};
+use headstart_externals::version::VersionName;
 
 use super::reports::Seen;
-use crate::publish::NodeView;
+use crate::publish::{NodeView, is_mountable};
 
 /// What is said about a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +18,8 @@ pub struct Verdict {
     pub condition: Condition,
     /// Whether the node gave up a version that pods are given now.
     pub is_unserviceable: bool,
+    /// Whether pods would find all that they can be given, so that nothing need keep them away any more.
+    pub is_served: bool,
 }
 
 /// The parts of a node condition that we decide.
@@ -30,7 +37,26 @@ pub struct Condition {
 pub fn judge(node: &NodeView, seen: Option<&Seen>, versions: &[PublishedVersion]) -> Verdict {
     let offered = versions.iter().filter(|version| version.phase == Phase::Offered);
     let is_unserviceable = offered.into_iter().any(|version| node.gave_up(&version.name));
-    Verdict { condition: condition(seen), is_unserviceable }
+    Verdict { condition: condition(seen), is_unserviceable, is_served: is_served(seen, versions) }
+}
+
+/// Whether all offered versions that are made for the node are on it; with nothing offered yet, all that it wants.
+fn is_served(seen: Option<&Seen>, versions: &[PublishedVersion]) -> bool {
+    let Some(Seen { report: Some(report), is_stale: false }) = seen else { return false };
+    if report.fault.is_some() {
+        return false;
+    }
+    let holds = |name: &VersionName| {
+        report.versions.iter().any(|version| version.name == *name && is_mountable(version))
+    };
+    let mut offered = versions.iter().filter(|version| version.phase == Phase::Offered).peekable();
+    if offered.peek().is_some() {
+        let is_for_it = |arches: &BTreeSet<Arch>| arches.is_empty() || arches.contains(&report.arch);
+        return offered.all(|version| !is_for_it(&version.arches) || holds(&version.name));
+    }
+    let can_have = |version: &&VersionReport| version.reason != Some(FaultReason::NoSourceForArch);
+    let mut wanted = report.versions.iter().filter(|version| version.wanted).filter(can_have).peekable();
+    wanted.peek().is_some() && wanted.all(is_mountable)
 }
 
 fn condition(seen: Option<&Seen>) -> Condition {
@@ -79,12 +105,40 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use headstart_externals::arch::Arch;
     use headstart_externals::config::Config;
-    use headstart_externals::fault::FaultReason;
     use headstart_externals::state::PublishedState;
 
     use super::*;
+
+    #[test]
+    fn a_node_is_served_when_it_has_all_that_is_offered_or_else_all_that_it_wants() {
+        let served = |report: &NodeReport, is_stale: bool, versions: &[PublishedVersion]| {
+            is_served(Some(&Seen { report: Some(report.clone()), is_stale }), versions)
+        };
+        let offered = PublishedState::immediate(&Config::embedded().unwrap()).versions;
+        let ready = report("ready", None);
+        assert!(!is_served(None, &offered), "nobody reported");
+        assert!(served(&ready, false, &offered) && served(&ready, false, &[]));
+        assert!(!served(&ready, true, &offered), "the agent fell silent");
+        assert!(served(&report("kept", None), false, &offered), "it is there");
+        let installing = report("installing", None);
+        assert!(!served(&installing, false, &offered) && !served(&installing, false, &[]));
+        let mut locked = ready.clone();
+        locked.fault = Some(FaultReason::RootLocked);
+        assert!(!served(&locked, false, &offered));
+        let idle = NodeReport::new("one", Arch::Amd64, None, Vec::new());
+        assert!(!served(&idle, false, &[]), "it does not know yet what it should have");
+        let mut elsewhere = offered.clone();
+        elsewhere[0].arches = [Arch::Arm64].into();
+        assert!(served(&idle, false, &elsewhere), "no pod with that version comes here");
+        // A newer revision that is still being installed keeps nobody away from the one that pods are given.
+        let mut upgrading = ready;
+        upgrading.versions.push(
+            serde_json::from_str(r#"{"name":"node16-0123456789ab","state":"pending","wanted":true}"#)
+                .unwrap(),
+        );
+        assert!(served(&upgrading, false, &offered));
+    }
 
     fn report(state: &str, reason: Option<FaultReason>) -> NodeReport {
         let name = &PublishedState::immediate(&Config::embedded().unwrap()).versions[0].name;

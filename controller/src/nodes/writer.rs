@@ -1,5 +1,7 @@
 //! Writes verdicts to Node objects, only where they differ from what is there.
 
+use std::collections::BTreeSet;
+
 use headstart_externals::names::{CACHE_LABEL, NODE_CONDITION, UNSERVICEABLE};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -8,8 +10,9 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 use super::condition::{Condition, Verdict};
+use super::taints::without;
 
-/// Writes conditions and labels.
+/// Writes conditions and labels, and takes startup taints away.
 pub struct NodeWriter(Api<Node>);
 
 impl NodeWriter {
@@ -18,22 +21,42 @@ impl NodeWriter {
         Self(Api::all(client))
     }
 
-    /// Makes `node` say what `verdict` says.
-    pub async fn write(&self, node: &Node, verdict: &Verdict) -> kube::Result<()> {
-        let name = node.name_any();
-        let params = PatchParams::default();
-        let is_labelled = node.labels().get(CACHE_LABEL).is_some_and(|value| value == UNSERVICEABLE);
-        if is_labelled != verdict.is_unserviceable {
-            let value = verdict.is_unserviceable.then_some(UNSERVICEABLE);
-            let patch = json!({ "metadata": { "labels": { CACHE_LABEL: value } } });
-            self.0.patch(&name, &params, &Patch::Merge(patch)).await?;
-            tracing::info!(node = name, unserviceable = verdict.is_unserviceable, "label changed");
-        }
-        let known = current(node);
-        let Condition { status, reason, message } = &verdict.condition;
-        if known.is_some_and(|known| says(known, &verdict.condition)) {
+    /// Makes `node` say what `verdict` says, and lets pods in once they would find their cache. Each write makes what was
+    /// read of the node old, so a taint goes in a round that writes nothing else.
+    pub async fn write(
+        &self,
+        node: &Node,
+        verdict: &Verdict,
+        startup: &BTreeSet<String>,
+    ) -> kube::Result<()> {
+        let is_labelled = self.label(node, verdict.is_unserviceable).await?;
+        let is_told = self.condition(node, &verdict.condition).await?;
+        if is_labelled || is_told || !verdict.is_served {
             return Ok(());
         }
+        self.untaint(node, startup).await
+    }
+
+    async fn label(&self, node: &Node, unserviceable: bool) -> kube::Result<bool> {
+        let name = node.name_any();
+        let is_labelled = node.labels().get(CACHE_LABEL).is_some_and(|value| value == UNSERVICEABLE);
+        if is_labelled == unserviceable {
+            return Ok(false);
+        }
+        let patch =
+            json!({ "metadata": { "labels": { CACHE_LABEL: unserviceable.then_some(UNSERVICEABLE) } } });
+        self.0.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        tracing::info!(node = name, unserviceable, "label changed");
+        Ok(true)
+    }
+
+    async fn condition(&self, node: &Node, condition: &Condition) -> kube::Result<bool> {
+        let name = node.name_any();
+        let known = current(node);
+        if known.is_some_and(|known| says(known, condition)) {
+            return Ok(false);
+        }
+        let Condition { status, reason, message } = condition;
         let now = Timestamp::now().to_string();
         let turned = match known {
             Some(known) if known.status == *status => {
@@ -46,8 +69,28 @@ impl NodeWriter {
             "lastTransitionTime": turned, "lastHeartbeatTime": now,
         });
         let patch = json!({ "status": { "conditions": [condition] } });
-        self.0.patch_status(&name, &params, &Patch::Strategic(patch)).await?;
+        self.0.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         tracing::info!(node = name, status, reason, because = message, "condition changed");
+        Ok(true)
+    }
+
+    /// Fails where the node changed since it was read; the next round sees the change.
+    async fn untaint(&self, node: &Node, startup: &BTreeSet<String>) -> kube::Result<()> {
+        let Some((patch, keys)) = without(node, startup) else { return Ok(()) };
+        let name = node.name_any();
+        match self.0.patch(&name, &PatchParams::default(), &Patch::Json::<()>(patch)).await {
+            Ok(_) => {
+                tracing::info!(node = name, taints = ?keys, "the cache is ready: startup taints removed")
+            }
+            // A test of the patch did not hold.
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
+                tracing::debug!(
+                    node = name,
+                    "the node changed meanwhile; its taints stay until the next round"
+                );
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }

@@ -1,15 +1,18 @@
 //! Tries pods as a dry run, under an identity that can do nothing else.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
-use headstart_externals::state::{Allowed, PublishedState};
+use headstart_externals::state::{Allowed, AutoKind, PublishedState};
 use headstart_runtime::cluster::{CallError, within};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::auto::{Wish, resolve};
+use super::outcome::Outcome;
 use super::pods::{Trial, survived, trials};
 use super::verdicts::{Candidate, Pair, Tried, Verdicts};
 use crate::metrics::Metrics;
@@ -52,6 +55,20 @@ impl Prober {
         self.verdicts.allowed()
     }
 
+    /// What `auto` comes to in the namespaces that ask for it.
+    pub fn auto(
+        &self,
+        wishes: &[Wish],
+        allowed: &Allowed,
+        before: &BTreeMap<String, AutoKind>,
+    ) -> BTreeMap<String, AutoKind> {
+        let resolved = wishes.iter().map(|wish| {
+            let found = |kind| self.verdicts.outcome(&Pair { namespace: wish.namespace.clone(), kind });
+            (wish.namespace.clone(), resolve(wish, allowed, found, before.get(&wish.namespace)))
+        });
+        resolved.collect()
+    }
+
     async fn try_due(&mut self, state: &PublishedState, candidates: &[Candidate]) {
         let now = Instant::now();
         let mut attempts = Vec::new();
@@ -65,23 +82,11 @@ impl Prober {
         let mut outcomes = stream::iter(attempts).buffer_unordered(AT_ONCE);
         while let Some((pair, tried, outcome)) = outcomes.next().await {
             self.metrics.probed(pair.kind, outcome.word());
-            if self.verdicts.keep(pair, outcome.verdict(), tried, Instant::now()) {
-                outcome.tell(pair);
+            if self.verdicts.keep(pair, &outcome, tried, Instant::now()) {
+                tell(&outcome, pair);
             }
         }
     }
-}
-
-/// What came of trying a pair.
-enum Outcome {
-    /// All pods were admitted as they are.
-    Works,
-    /// One was refused for our volume, or came back without it; with the cause.
-    Refused(String),
-    /// No version can be shown in this way.
-    Impossible,
-    /// Pods are refused here with and without our volume, or nobody answered: nothing follows from it.
-    Inconclusive(String),
 }
 
 async fn attempt(client: &Client, state: &PublishedState, pair: &Pair) -> Outcome {
@@ -128,35 +133,15 @@ async fn dry_run(client: &Client, namespace: &str, pod: &Value) -> Result<Value,
     within(CALL, call).await
 }
 
-impl Outcome {
-    /// Whether the pair works; `None` where nothing can be concluded.
-    fn verdict(&self) -> Option<bool> {
-        match self {
-            Self::Works => Some(true),
-            Self::Refused(_) | Self::Impossible => Some(false),
-            Self::Inconclusive(_) => None,
+fn tell(outcome: &Outcome, Pair { namespace, kind }: &Pair) {
+    let say = |what: &str| tracing::info!(namespace, %kind, "{what}");
+    let warn = |why: &str, what: &str| tracing::warn!(namespace, %kind, why, "{what}");
+    match outcome {
+        Outcome::Works => say("this volume kind works here"),
+        Outcome::Impossible => say("no version has a volumeImage"),
+        Outcome::Refused(why) => {
+            warn(why, "pods would be refused with this volume kind; they stay unchanged");
         }
-    }
-
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Works => "works",
-            Self::Refused(_) => "refused",
-            Self::Impossible => "impossible",
-            Self::Inconclusive(_) => "inconclusive",
-        }
-    }
-
-    fn tell(&self, Pair { namespace, kind }: &Pair) {
-        let say = |what: &str| tracing::info!(namespace, %kind, "{what}");
-        let warn = |why: &str, what: &str| tracing::warn!(namespace, %kind, why, "{what}");
-        match self {
-            Self::Works => say("this volume kind works here"),
-            Self::Impossible => say("no version has a volumeImage"),
-            Self::Refused(why) => {
-                warn(why, "pods would be refused with this volume kind; they stay unchanged");
-            }
-            Self::Inconclusive(why) => warn(why, "a dry run shows nothing about this volume kind"),
-        }
+        Outcome::Inconclusive(why) => warn(why, "a dry run shows nothing about this volume kind"),
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use headstart_externals::names::NAMESPACE_LABEL;
 use headstart_externals::state::{Allowed, MountKind, PublishedState};
 
+use super::outcome::Outcome;
+
 /// How long a verdict is believed. A policy that begins to forbid the volume makes creations fail for no longer.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 
@@ -58,9 +60,12 @@ pub fn refuses_host_path(labels: &BTreeMap<String, String>) -> bool {
     asks || is_strict(labels)
 }
 
+/// Label by which Pod Security enforces a level.
+pub(super) const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
 /// Whether Pod Security forbids a hostPath there.
-fn is_strict(labels: &BTreeMap<String, String>) -> bool {
-    let level = labels.get("pod-security.kubernetes.io/enforce").map(String::as_str);
+pub(super) fn is_strict(labels: &BTreeMap<String, String>) -> bool {
+    let level = labels.get(ENFORCE).map(String::as_str);
     matches!(level, Some("baseline" | "restricted"))
 }
 
@@ -70,6 +75,8 @@ pub(super) struct Verdicts(HashMap<Pair, Verdict>);
 
 struct Verdict {
     works: bool,
+    /// What came of it in this leader's term.
+    outcome: Option<Outcome>,
     /// What was tried last, and when the next attempt is due.
     tried: Option<Tried>,
     due: Option<Instant>,
@@ -81,7 +88,8 @@ pub(super) struct Tried(String);
 
 impl Tried {
     pub(super) fn new(state: &PublishedState, candidate: &Candidate) -> Self {
-        let images: Vec<_> = state.versions.iter().map(|version| &version.volume_image).collect();
+        let images: Vec<_> =
+            state.versions.iter().filter_map(|version| version.volume_image.as_ref()).collect();
         Self(format!("{} {images:?} {}", state.host_root, candidate.resource_version))
     }
 }
@@ -93,7 +101,7 @@ impl Verdicts {
         for (namespace, kinds) in pairs {
             for kind in kinds {
                 let pair = Pair { namespace: namespace.clone(), kind: *kind };
-                self.0.entry(pair).or_insert(Verdict { works: true, tried: None, due: None });
+                self.0.entry(pair).or_insert(Verdict { works: true, outcome: None, tried: None, due: None });
             }
         }
     }
@@ -105,15 +113,24 @@ impl Verdicts {
         })
     }
 
-    /// Keeps an answer, or takes note that there was none; whether it is news.
-    pub(super) fn keep(&mut self, pair: &Pair, answer: Option<bool>, tried: Tried, now: Instant) -> bool {
-        let before = self.0.get(pair);
+    /// Keeps an answer, or takes note that there was none; whether it is news. The words of one that is not stay what they
+    /// were: many name the pod that was tried, which never is the same.
+    pub(super) fn keep(&mut self, pair: &Pair, outcome: &Outcome, tried: Tried, now: Instant) -> bool {
+        let (before, answer) = (self.0.get(pair), outcome.verdict());
         let works = answer.unwrap_or(before.is_some_and(|before| before.works));
         let is_news =
             before.is_none_or(|before| before.works != works || before.tried.as_ref() != Some(&tried));
+        let old = before.and_then(|before| before.outcome.clone()).filter(|_| !is_news);
+        let is_clearer = |old: &Outcome| old.verdict().is_some() || answer.is_none();
+        let outcome = Some(old.filter(is_clearer).unwrap_or_else(|| outcome.clone()));
         let due = now + if answer.is_some() { GOOD_FOR } else { RETRY };
-        self.0.insert(pair.clone(), Verdict { works, tried: Some(tried), due: Some(due) });
+        self.0.insert(pair.clone(), Verdict { works, outcome, tried: Some(tried), due: Some(due) });
         is_news
+    }
+
+    /// What came of trying a pair in this leader's term.
+    pub(super) fn outcome(&self, pair: &Pair) -> Option<&Outcome> {
+        self.0.get(pair)?.outcome.as_ref()
     }
 
     /// Forgets pairs that nobody asks for any more.
@@ -154,6 +171,26 @@ mod tests {
         PublishedState::immediate(&Config::embedded().unwrap())
     }
 
+    fn unclear() -> Outcome {
+        Outcome::Inconclusive("nobody answered".to_owned())
+    }
+
+    #[test]
+    fn the_words_of_an_answer_stay_while_it_does() {
+        let (state, now) = (state(), Instant::now());
+        let candidate = candidates("arc", "7", &labels("hostpath", "")).remove(0);
+        let (pair, tried) = (&candidate.pair, Tried::new(&state, &candidate));
+        let mut verdicts = Verdicts::default();
+        let refused = |pod: &str| Outcome::Refused(format!("pod {pod} is forbidden"));
+        assert!(verdicts.keep(pair, &refused("a"), tried.clone(), now));
+        assert!(!verdicts.keep(pair, &refused("b"), tried.clone(), now));
+        assert_eq!(verdicts.outcome(pair), Some(&refused("a")));
+        verdicts.keep(pair, &unclear(), tried.clone(), now);
+        assert_eq!(verdicts.outcome(pair), Some(&refused("a")));
+        assert!(verdicts.keep(pair, &Outcome::Works, tried, now));
+        assert_eq!(verdicts.outcome(pair), Some(&Outcome::Works));
+    }
+
     #[test]
     fn what_is_asked_for_follows_both_labels() {
         use MountKind::{HostPath, Image};
@@ -172,10 +209,10 @@ mod tests {
         let (pair, tried) = (&candidate.pair, Tried::new(&state, &candidate));
         let mut verdicts = Verdicts::default();
         assert!(verdicts.is_due(pair, &tried, now));
-        assert!(verdicts.keep(pair, Some(true), tried.clone(), now));
+        assert!(verdicts.keep(pair, &Outcome::Works, tried.clone(), now));
         assert!(!verdicts.is_due(pair, &tried, now + RETRY));
         assert!(verdicts.is_due(pair, &tried, now + GOOD_FOR));
-        assert!(!verdicts.keep(pair, Some(true), tried.clone(), now), "the same verdict is no news");
+        assert!(!verdicts.keep(pair, &Outcome::Works, tried.clone(), now), "the same verdict is no news");
         let elsewhere = PublishedState { host_root: "/elsewhere".to_owned(), ..state.clone() };
         assert!(verdicts.is_due(pair, &Tried::new(&elsewhere, &candidate), now));
         let touched = Candidate { resource_version: "8".to_owned(), ..candidate.clone() };
@@ -192,13 +229,13 @@ mod tests {
         let mut verdicts = Verdicts::default();
         verdicts.inherit(&works);
         assert!(verdicts.is_due(pair, &tried, now), "what was inherited is tried at once");
-        verdicts.keep(pair, None, tried.clone(), now);
+        verdicts.keep(pair, &unclear(), tried.clone(), now);
         assert_eq!(verdicts.allowed(), works);
         assert!(verdicts.is_due(pair, &tried, now + RETRY));
-        verdicts.keep(pair, Some(false), tried, now);
+        verdicts.keep(pair, &Outcome::Refused("no".to_owned()), tried, now);
         assert_eq!(verdicts.allowed(), Allowed::Namespaces(BTreeMap::new()));
         let mut new = Verdicts::default();
-        new.keep(pair, None, Tried::new(&state, &candidate), now);
+        new.keep(pair, &unclear(), Tried::new(&state, &candidate), now);
         assert_eq!(new.allowed(), Allowed::Namespaces(BTreeMap::new()), "nothing is assumed");
     }
 
@@ -207,7 +244,7 @@ mod tests {
         let mut verdicts = Verdicts::default();
         let both = candidates("arc", "1", &labels("auto", ""));
         for candidate in &both {
-            verdicts.keep(&candidate.pair, Some(true), Tried::new(&state(), candidate), Instant::now());
+            verdicts.keep(&candidate.pair, &Outcome::Works, Tried::new(&state(), candidate), Instant::now());
         }
         verdicts.retain(&both[1..]);
         let only = BTreeMap::from([("arc".to_owned(), BTreeSet::from([MountKind::Image]))]);

@@ -93,8 +93,9 @@ mod tests {
 
     fn state(config: &Config, findings: &[Option<&str>], before: Option<&PublishedState>) -> PublishedState {
         let nodes: Vec<NodeView> = findings.iter().map(|finding| node(config, *finding)).collect();
-        let cluster = Cluster { config, nodes: &nodes, waited: &Default::default() };
-        next_state(cluster, Allowed::Everywhere, before)
+        let (ages, carried) = Default::default();
+        let cluster = Cluster { config, nodes: &nodes, ages: &ages, carried: &carried };
+        next_state(cluster, Allowed::Everywhere, Default::default(), before)
     }
 
     fn published(config: &Config, findings: &[Option<&str>], before: Option<&PublishedState>) -> OwnTemplate {

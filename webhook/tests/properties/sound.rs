@@ -1,5 +1,6 @@
 //! What must hold for every decision.
 
+use headstart_externals::arch::Arch;
 use headstart_externals::config::{Config, OwnTemplate};
 use headstart_externals::state::{MountKind, PublishedState};
 use headstart_webhook::decide::{Context, Decision, decide};
@@ -17,7 +18,7 @@ pub(crate) struct Setting {
     pub(crate) kind: MountKind,
     /// Whether the profile lets runners be paired.
     pub(crate) pairing: bool,
-    /// Whether the agent runs on some nodes only.
+    /// Whether the agent runs on some nodes only, and the version is made for one architecture.
     pub(crate) selected: bool,
 }
 
@@ -38,6 +39,7 @@ impl Setting {
         }
         if self.selected {
             state.node_selector = [("zone".to_owned(), "z".to_owned())].into();
+            state.versions[0].arches = [Arch::Amd64].into();
         }
         state
     }

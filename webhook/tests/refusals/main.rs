@@ -7,6 +7,7 @@ mod pods;
 
 use std::collections::BTreeSet;
 
+use headstart_externals::arch::Arch;
 use headstart_externals::state::{Allowed, MountKind, Phase};
 use headstart_webhook::decide::{Context, decide};
 use headstart_webhook::reason::Reason;
@@ -211,6 +212,9 @@ fn cases_of_state() -> Vec<(&'static str, &'static str)> {
         with(RUNNER, "/spec/affinity", json!({"nodeAffinity": required}))
     };
     let pool = |operator: &str, value: &str| json!({"matchExpressions": [{"key": "pool", "operator": operator, "values": [value]}]});
+    let mut arm = state();
+    arm.versions[0].arches = [Arch::Arm64].into();
+    let of_arch = |value: &str| with(RUNNER, "/spec/nodeSelector", json!({"kubernetes.io/arch": value}));
     let mut no_image = state();
     no_image.versions[0].volume_image = None;
     vec![
@@ -243,6 +247,9 @@ fn cases_of_state() -> Vec<(&'static str, &'static str)> {
             ),
         ),
         ("lean", reason_with(&state(), MountKind::Image, with(RUNNER, "/spec/hostUsers", json!(false)))),
+        ("arch-excluded", reason_with(&arm, MountKind::HostPath, of_arch("amd64"))),
+        ("lean", reason_with(&arm, MountKind::HostPath, of_arch("arm64"))),
+        ("lean", reason_with(&arm, MountKind::HostPath, runner())),
         ("no-volume-image", reason_with(&no_image, MountKind::Image, runner())),
     ]
 }

@@ -1,0 +1,163 @@
+//! Versions that the configuration does not know: taken out too early, retired before, or left on nodes by an earlier
+//! life of the cluster.
+
+use std::collections::BTreeMap;
+
+use headstart_externals::config::{Config, Hooks};
+use headstart_externals::state::{Phase, PublishedVersion};
+use headstart_externals::version::VersionName;
+
+use super::nodes::NodeView;
+use super::phases::{Cluster, phase_of, unoffered};
+
+/// Most versions that are published only so that agents may delete them; the others follow when these are gone.
+pub(super) const MOST_LEFTOVERS: usize = 256;
+
+/// What is published of them. Each is retired like any other; then it stays listed as long as a node reports it.
+pub(super) fn forgotten(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<PublishedVersion> {
+    let known = before.iter().filter(|old| !is_configured(cluster.config, &old.name));
+    let stays = |old: &&PublishedVersion| {
+        old.phase != Phase::Retired
+            || cluster.carried.get(&old.name) == Some(&true)
+            || cluster.nodes.iter().any(|node| node.reported(&old.name).is_some())
+    };
+    let mut versions: Vec<PublishedVersion> = known
+        .filter(stays)
+        .map(|old| {
+            let phase = unoffered(cluster, &old.name, Some(old.phase), true);
+            PublishedVersion { phase, ..old.clone() }
+        })
+        .collect();
+    let room = MOST_LEFTOVERS.saturating_sub(versions.iter().filter(|version| is_leftover(version)).count());
+    versions.extend(leftovers(cluster, before).into_iter().take(room).map(nameless));
+    versions
+}
+
+/// Whether nothing is known of a version but that some node holds it.
+pub(super) fn is_leftover(version: &PublishedVersion) -> bool {
+    version.recipe.is_none() && version.images.is_empty()
+}
+
+/// Versions that were published and pods may name, although the configuration has lost them.
+pub(super) fn taken_out_early<'s>(config: &Config, versions: &'s [PublishedVersion]) -> Vec<&'s VersionName> {
+    let is_early = |version: &&PublishedVersion| {
+        version.phase == Phase::Retiring && !is_leftover(version) && !is_configured(config, &version.name)
+    };
+    versions.iter().filter(is_early).map(|version| &version.name).collect()
+}
+
+pub(super) fn is_configured(config: &Config, version: &VersionName) -> bool {
+    config.revisions().any(|(_, revision)| revision.version == *version)
+}
+
+/// What nodes hold and nobody knows. An agent may have read a newer configuration: what one wants is left alone.
+fn leftovers(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<VersionName> {
+    let mut found: BTreeMap<&VersionName, bool> = BTreeMap::new();
+    let reports = cluster.nodes.iter().filter_map(|node: &NodeView| node.report.as_ref());
+    for version in reports.flat_map(|report| &report.versions) {
+        *found.entry(&version.name).or_default() |= version.wanted;
+    }
+    let is_unknown = |version: &VersionName| {
+        phase_of(before, version).is_none() && !is_configured(cluster.config, version)
+    };
+    let unwanted = found.into_iter().filter(|(_, is_wanted)| !is_wanted).map(|(version, _)| version);
+    unwanted.filter(|version| is_unknown(version)).cloned().collect()
+}
+
+/// Stands for no image: pods that name it may keep it, and no other gets it.
+fn nameless(name: VersionName) -> PublishedVersion {
+    PublishedVersion {
+        name,
+        phase: Phase::Retiring,
+        images: Vec::new(),
+        omit: Vec::new(),
+        hooks: Hooks::default(),
+        volume_image: None,
+        arches: Default::default(),
+        recipe: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headstart_externals::state::Phase::{Offered, Retired, Retiring};
+
+    use super::super::played::{Leader, are, configured, node, on_node, ready, version};
+    use super::*;
+
+    fn unknown(number: usize) -> VersionName {
+        format!("old-{number:012x}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_revision_that_was_taken_out_early_stays_until_no_pod_carries_it() {
+        let (both, last) = (configured(&["a", "b"], None, ""), configured(&["b"], None, ""));
+        let (mut leader, nodes) = (Leader::default(), [ready(&["a", "b"])]);
+        leader.round(&both, &nodes);
+        leader.pods = vec![version("a")];
+        let kept = are(&[("b", Offered), ("a", Retiring)]);
+        assert_eq!(leader.after(&last, 3600).round(&last, &nodes), kept, "with its recipe");
+        assert_eq!(taken_out_early(&last, &leader.published), [&version("a")]);
+        assert!(taken_out_early(&both, &leader.published).is_empty());
+        leader.pods.clear();
+        assert_eq!(leader.round(&last, &nodes), are(&[("b", Offered), ("a", Retired)]));
+        assert!(taken_out_early(&last, &leader.published).is_empty());
+    }
+
+    #[test]
+    fn a_profile_that_was_taken_out_whole_is_not_offered_any_more() {
+        let mut leader = Leader::default();
+        leader.round(&configured(&["a"], None, ""), &[ready(&["a"])]);
+        assert_eq!(leader.round(&configured(&["b"], None, ""), &[ready(&["a"])]), are(&[("a", Retiring)]));
+    }
+
+    #[test]
+    fn what_nobody_knows_is_retired_before_it_is_deleted() {
+        let config = configured(&["a"], None, "");
+        let held = |state: &str| {
+            node("one", vec![on_node(&version("a"), "ready", None), on_node(&unknown(1), state, None)])
+        };
+        let mut leader = Leader::default();
+        assert_eq!(
+            leader.round(&config, &[held("ready")]).len(),
+            1,
+            "an agent wants it, so it is no leftover"
+        );
+        let name = unknown(1).to_string();
+        let known = |phase| are(&[("a", Offered), (name.as_str(), phase)]);
+        assert_eq!(leader.round(&config, &[held("kept")]), known(Retiring));
+        leader.pods = vec![unknown(1)];
+        assert_eq!(leader.after(&config, 300).round(&config, &[held("kept")]), known(Retiring));
+        leader.pods.clear();
+        assert_eq!(leader.round(&config, &[held("kept")]), known(Retired));
+        assert_eq!(leader.round(&config, &[held("kept")]), known(Retired));
+        assert_eq!(leader.round(&config, &[ready(&["a"])]), are(&[("a", Offered)]));
+        let leftover = nameless(unknown(1));
+        assert!(leftover.images.is_empty() && leftover.recipe.is_none(), "it stands for nothing");
+    }
+
+    #[test]
+    fn leftovers_are_bounded_and_never_push_out_what_is_configured() {
+        let config = configured(&["a", "b"], None, "");
+        let mut nodes: Vec<NodeView> = (0..40)
+            .map(|at| {
+                let mut view = ready(&["a", "b"]);
+                let held = (0..25).map(|number| on_node(&unknown(at * 25 + number), "kept", None));
+                view.report.as_mut().unwrap().versions.extend(held);
+                view
+            })
+            .collect();
+        let mut leader = Leader::default();
+        leader.round(&config, &nodes);
+        assert_eq!((leader.leftovers(), leader.published.len()), (MOST_LEFTOVERS, MOST_LEFTOVERS + 2));
+        leader.after(&config, 300).round(&config, &nodes);
+        assert!(leader.published.iter().all(|known| known.phase == Retired || known.name == version("b")));
+        // Those that nodes have deleted make room.
+        for view in &mut nodes[..20] {
+            view.report.as_mut().unwrap().versions.truncate(2);
+        }
+        leader.round(&config, &nodes);
+        assert_eq!(leader.leftovers(), MOST_LEFTOVERS);
+        assert!(leader.published.iter().any(|known| known.phase == Retiring), "others follow");
+    }
+}

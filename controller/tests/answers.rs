@@ -1,0 +1,232 @@
+//! What the controller makes of an API server's answers, also of bad ones: a small server in this process gives them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use headstart_controller::events::Outbox;
+use headstart_controller::metrics::Metrics;
+use headstart_controller::news::News;
+use headstart_controller::nodes::{GoneNodes, Orphan};
+use headstart_controller::publish::{Question, Usage};
+use headstart_externals::version::VersionName;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+/// What the server answers; `None` for no answer at all.
+type Answer = Option<(StatusCode, Value)>;
+
+/// Gives the same answer to everybody, unless a call names one of the special words.
+#[derive(Clone)]
+struct Server {
+    answer: Arc<Mutex<Answer>>,
+    special: Arc<Mutex<Vec<(&'static str, Answer)>>>,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn answering(answer: Answer) -> Self {
+        let answer = Arc::new(Mutex::new(answer));
+        Self { answer, special: Arc::default(), calls: Arc::default() }
+    }
+
+    fn now_answers(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    /// The answer to calls whose address or body has `word`.
+    fn but(self, word: &'static str, answer: Answer) -> Self {
+        self.special.lock().unwrap().push((word, answer));
+        self
+    }
+
+    fn client(&self) -> Client {
+        Client::new(Router::new().fallback(answer).with_state(self.clone()), "default")
+    }
+
+    /// Method, address and body of every call since the last time.
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+async fn answer(State(server): State<Server>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+    let call = format!("{} {} {body}", head.method, head.uri);
+    server.calls.lock().unwrap().push(call.clone());
+    let special = server.special.lock().unwrap().iter().find(|(word, _)| call.contains(word)).cloned();
+    let answer = special.map_or_else(|| server.answer.lock().unwrap().clone(), |(_, answer)| answer);
+    match answer {
+        // What is created comes back as it is.
+        Some((StatusCode::CREATED, _)) if head.method == Method::POST => body.into_response(),
+        Some((code, answer)) => (code, Json(answer)).into_response(),
+        None => std::future::pending().await,
+    }
+}
+
+fn refusal(code: StatusCode) -> Answer {
+    // `NotFound` and `Conflict` are how clients know these.
+    let reason = code.canonical_reason().unwrap().replace(' ', "");
+    let answer = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no",
+        "reason": reason, "code": code.as_u16() });
+    Some((code, answer))
+}
+
+fn metrics() -> Metrics {
+    Metrics::new(&Registry::new()).unwrap()
+}
+
+fn pods(names: &[&str], more: &str) -> Answer {
+    let pod = |name: &&str| json!({ "metadata": { "name": name } });
+    let items: Vec<Value> = names.iter().map(pod).collect();
+    let metadata = json!({ "resourceVersion": "1", "continue": more });
+    let list = json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items });
+    Some((StatusCode::OK, list))
+}
+
+fn version(number: usize) -> VersionName {
+    format!("node16-{number:012x}").parse().unwrap()
+}
+
+fn about_to_retire(count: usize) -> Vec<Question> {
+    (0..count).map(|number| Question { version: version(number), is_retired: false }).collect()
+}
+
+const KEEP: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn one_question_shows_that_no_pod_carries_any_of_many_versions() {
+    let server = Server::answering(pods(&[], ""));
+    let mut usage = Usage::new(server.client(), metrics());
+    let answers = usage.ask(&about_to_retire(3), KEEP, Instant::now()).await;
+    assert_eq!(answers, (0..3).map(|number| (version(number), false)).collect());
+    let calls = server.calls();
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    for part in ["labelSelector=headstart.dev%2Fversion+in+%28", "status.phase%21%3DSucceeded", "limit=1"] {
+        assert!(calls[0].contains(part), "{part}: {calls:?}");
+    }
+    assert!(!calls[0].contains("resourceVersion"), "a cache may be old: {calls:?}");
+}
+
+#[tokio::test]
+async fn where_one_is_carried_each_is_asked_about() {
+    let server = Server::answering(pods(&["x"], "")).but("%28node16-000000000001%29", pods(&[], ""));
+    let mut usage = Usage::new(server.client(), metrics());
+    let answers = usage.ask(&about_to_retire(2), KEEP, Instant::now()).await;
+    assert_eq!(answers, [(version(0), true), (version(1), false)].into());
+    assert_eq!(server.calls().len(), 3);
+}
+
+#[tokio::test]
+async fn an_empty_page_before_the_last_one_shows_nothing() {
+    let server = Server::answering(pods(&[], "more"));
+    let answers = Usage::new(server.client(), metrics()).ask(&about_to_retire(1), KEEP, Instant::now()).await;
+    assert_eq!(answers, [(version(0), true)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_answers_is_not_known_and_holds_up_nobody_for_long() {
+    for answer in [refusal(StatusCode::FORBIDDEN), refusal(StatusCode::INTERNAL_SERVER_ERROR), None] {
+        let server = Server::answering(answer);
+        let mut usage = Usage::new(server.client(), metrics());
+        let (begun, now) = (tokio::time::Instant::now(), Instant::now());
+        assert!(usage.ask(&about_to_retire(20), KEEP, now).await.is_empty());
+        assert!(usage.ask(&about_to_retire(1), KEEP, now).await.is_empty(), "not at once again");
+        assert!(begun.elapsed() <= Duration::from_secs(20), "{:?}", begun.elapsed());
+        server.now_answers(pods(&[], ""));
+        let later = now + Duration::from_secs(10);
+        assert_eq!(usage.ask(&about_to_retire(1), KEEP, later).await.len(), 1);
+    }
+}
+
+fn about(name: &str) -> ObjectReference {
+    ObjectReference {
+        name: Some(name.to_owned()),
+        kind: Some("Node".to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_stops_no_other_and_one_that_fails_is_told_again() {
+    let created = Some((StatusCode::CREATED, json!({})));
+    let server = Server::answering(created.clone()).but("terminating", refusal(StatusCode::FORBIDDEN));
+    let mut outbox = Outbox::new(server.client(), metrics());
+    outbox.push(about("terminating"), News::normal("X", "x"));
+    outbox.push(about("a"), News::warning("CacheFailed", "NoExec: see the mount options"));
+    outbox.flush().await;
+    let calls = server.calls();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert!(calls[1].starts_with("POST /apis/events.k8s.io/v1/namespaces/default/events"), "{calls:?}");
+    assert!(calls[1].contains("Warning") && calls[1].contains("NoExec: see"), "{calls:?}");
+
+    server.now_answers(refusal(StatusCode::SERVICE_UNAVAILABLE));
+    outbox.push(about("b"), News::normal("X", "x"));
+    outbox.push(about("c"), News::normal("X", "x"));
+    outbox.flush().await;
+    assert_eq!(server.calls().len(), 1, "nobody else tries while the server is away");
+    server.now_answers(created);
+    outbox.flush().await;
+    let calls = server.calls();
+    assert!(calls.len() == 2 && calls[0].contains(r#""b""#) && calls[1].contains(r#""c""#), "{calls:?}");
+    outbox.flush().await;
+    assert!(server.calls().is_empty(), "each is told once");
+}
+
+fn lease() -> Lease {
+    let metadata = json!({ "name": "gone", "namespace": "system", "uid": "u", "resourceVersion": "7" });
+    serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+}
+
+/// How many deletions a sweep at this second made.
+async fn sweep(gone: &mut GoneNodes, server: &Server, is_stale: bool, at: Instant) -> usize {
+    let lease = lease();
+    gone.sweep(&[Orphan { lease: &lease, is_stale }], at).await.unwrap();
+    server.calls().iter().filter(|call| call.starts_with("DELETE")).count()
+}
+
+#[tokio::test]
+async fn a_report_goes_when_its_node_was_missing_twice_or_is_missing_and_silent() {
+    let done = Some((StatusCode::OK, json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })));
+    let server = Server::answering(done).but("/nodes/", refusal(StatusCode::NOT_FOUND));
+    let (now, minute) = (Instant::now(), Duration::from_secs(60));
+    let mut gone = GoneNodes::new(server.client(), "system");
+    assert_eq!(sweep(&mut gone, &server, false, now).await, 0);
+    assert_eq!(sweep(&mut gone, &server, false, now + minute / 2).await, 0);
+    // One that somebody knew in between begins anew.
+    gone.sweep(&[], now + minute / 2).await.unwrap();
+    assert_eq!(sweep(&mut gone, &server, false, now + minute).await, 0);
+    assert_eq!(sweep(&mut gone, &server, false, now + 2 * minute).await, 1);
+    let mut new = GoneNodes::new(server.client(), "system");
+    assert_eq!(sweep(&mut new, &server, true, now).await, 1, "its agent is silent, too");
+}
+
+#[tokio::test]
+async fn a_report_stays_while_the_api_server_knows_the_node_or_its_agent_renews_it() {
+    let node = Some((
+        StatusCode::OK,
+        json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": { "name": "gone" } }),
+    ));
+    let server = Server::answering(node.clone()).but("DELETE", refusal(StatusCode::CONFLICT));
+    let now = Instant::now();
+    let mut gone = GoneNodes::new(server.client(), "system");
+    for minutes in 0..3 {
+        let at = now + Duration::from_secs(60 * minutes);
+        assert_eq!(sweep(&mut gone, &server, true, at).await, 0, "our cache is behind");
+    }
+    server.now_answers(refusal(StatusCode::NOT_FOUND));
+    let lease = lease();
+    gone.sweep(&[Orphan { lease: &lease, is_stale: true }], now).await.unwrap();
+    let calls = server.calls();
+    assert!(calls[1].contains(r#""resourceVersion":"7""#) && calls[1].contains(r#""uid":"u""#), "{calls:?}");
+}
