@@ -22,7 +22,7 @@ test: build ## Run all tests in the depth that CI affords
 
 test-full: build ## Run all tests in full depth, before a piece of work is called done
 	./target/debug/bed programs
-	PROPTEST_CASES=100000 $(CARGO) test $(WORKSPACE)
+	HEADSTART_FULL=1 PROPTEST_CASES=100000 $(CARGO) test $(WORKSPACE)
 	./scripts/fuzz
 
 check: ## Format, lints, documentation: everything that needs no run
@@ -30,6 +30,7 @@ check: ## Format, lints, documentation: everything that needs no run
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --document-private-items
 	cd tests/bed/slowfs && go vet ./... && go test ./...
+	cd tests/bed/powercut && go vet ./... && go test ./...
 
 fuzz: ## Fuzz the webhook's input and the configuration's patterns, FUZZ_SECONDS (60) each; needs a C++ compiler
 	./scripts/fuzz

@@ -45,6 +45,8 @@ impl Store {
             make_folder(&folder)?;
         }
         let lock = lock(&root)?;
+        // What is published below them later is lost with their names.
+        sync_folder(root.path())?;
         let store = Self { root, lock };
         for folder in [store.root.staging(), store.root.trash()] {
             // What cannot be removed now is in nobody's way.
@@ -116,7 +118,8 @@ impl Store {
             }
         }
         progress.reached(Step::Published);
-        for folder in [self.root.versions(), self.root.staging(), self.root.replaced()] {
+        // In this order, so that what gave way has a place on the disk before it loses its own.
+        for folder in [self.root.replaced(), self.root.versions(), self.root.staging()] {
             sync_folder(&folder)?;
         }
         progress.reached(Step::NameSynced);

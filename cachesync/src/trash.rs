@@ -31,7 +31,8 @@ impl Store {
             rename(&folder, &root.trash().join(random_name()), RenameFlags::NOREPLACE)?;
             progress.reached(Step::Trashed);
         }
-        for folder in [root.replaced(), root.staged(), root.versions(), root.trash()] {
+        // The new place is certain before the old one is given up.
+        for folder in [root.trash(), root.replaced(), root.staged(), root.versions()] {
             sync_folder(&folder)?;
         }
         progress.reached(Step::TrashSynced);

@@ -47,3 +47,8 @@ pub fn blocking<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> O
         std::thread::sleep(POLL);
     }
 }
+
+/// Lets a while pass, for tests to which any moment is as good as another.
+pub fn pass(a_while: Duration) {
+    std::thread::sleep(a_while);
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -208,6 +209,60 @@ async fn a_revision_that_was_taken_out_too_early_is_still_installed_on_a_new_nod
     let both = |status: &Value| status["ready"] == true && status["versions"].as_array().unwrap().len() == 2;
     agent.status("both are installed", both).await;
     assert!(node.list("versions").contains(&name));
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_left_alone() {
+    let node = Node::with_folder();
+    let foreign =
+        ["versions/notes.txt", "versions/lost+found/x", "replaced/mine/x", "staged/other/x", "precious"];
+    for path in foreign {
+        let path = node.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "mine").unwrap();
+    }
+    let status = node.start().ready().await;
+    assert_eq!(status["versions"].as_array().unwrap().len(), 1);
+    for path in foreign {
+        assert_eq!(fs::read_to_string(node.root().join(path)).unwrap(), "mine", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_read_have_their_reason() {
+    if !rustix::process::geteuid().is_root() {
+        return headstart_tests::bed::command::say("skipped: only root can become somebody who may not read");
+    }
+    let node = Node::with_folder();
+    let secret = node.path("externals/node16/LICENSE");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    fs::create_dir_all(node.root()).unwrap();
+    std::os::unix::fs::chown(node.root(), Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(node.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let shipped = node.command();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.arg(shipped.get_program()).args(shipped.get_args());
+    let agent = Agent::spawn(command);
+    assert_eq!(agent.failed().await, "SourceUnavailable");
+    let status = agent.status("it says which file", |_| true).await;
+    let message = status["versions"][0]["fault"]["message"].as_str().unwrap();
+    assert!(message.contains("node16/LICENSE") && message.contains("Permission denied"), "{message}");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_read_is_damage() {
+    let node = Node::with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    let manifest = node.installed().join("manifest.json");
+    fs::remove_file(&manifest).unwrap();
+    fs::create_dir(&manifest).unwrap();
+    fs::write(manifest.join("x"), "x").unwrap();
+    agent.status("it is repaired", repaired).await;
+    assert!(manifest.is_file());
 }
 
 /// A wall clock that the test sets, for programs that have the returned library preloaded.

@@ -42,6 +42,8 @@ impl Area {
         for folder in [root.staged(), root.stage_building()] {
             make_folder(&folder)?;
         }
+        // What is published there later is lost with its name.
+        sync_folder(root.path())?;
         let lock = lock(&root.stage_lock(), progress)?;
         // What cannot be removed now is in nobody's way.
         if let Err(fault) = sweep(&root.stage_building()) {

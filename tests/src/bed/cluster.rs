@@ -26,6 +26,7 @@ use super::supervise::Shape;
 use super::versions::Minor;
 use super::{cgroup, node_config::CONTAINERD};
 use crate::wait::within;
+use crate::{kwok, power};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -62,7 +63,8 @@ pub struct Cluster {
 
 /// Builds every program that the tests use on this machine; a test by itself builds what it needs.
 pub fn prepare() -> Result<()> {
-    let newest = control_plane::SERVICES.into_iter().chain(["kubectl"]);
+    let newest = control_plane::SERVICES.into_iter().chain(["kubectl", kwok::PROGRAM]);
+    let newest = newest.chain([power::PROGRAM].into_iter().filter(|_| power::unavailable().is_none()));
     let node = PROGRAMS.into_iter().chain(["slowfs"]).filter(|_| node_unavailable().is_none());
     let wanted = newest.chain(node).map(|name| (name, Minor::Newest));
     Programs::obtain_all(wanted.chain([("kube-apiserver", Minor::Oldest)])).map(drop)
