@@ -6,6 +6,7 @@
 mod fresh;
 mod repair;
 mod rest;
+mod stage;
 mod token;
 mod uninstall;
 mod upgrade;

@@ -1,6 +1,9 @@
 //! The uninstall as the documentation tells it: it takes nothing from running jobs, and then leaves nothing.
 
-use headstart_tests::bed::headstart;
+use std::time::Instant;
+
+use headstart_tests::bed::command::say;
+use headstart_tests::bed::headstart::{self, NAMESPACE};
 use headstart_tests::node_cache::NodeCache;
 use headstart_tests::pods::version_of;
 use headstart_tests::programs::repository;
@@ -8,6 +11,7 @@ use headstart_tests::wait::until;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt as _};
+use serde_json::json;
 
 use super::{FIRST, PROFILE, RAN, RUN_NODE, config, runs_node, turn, workflow};
 
@@ -21,18 +25,22 @@ async fn headstart_goes_without_its_cache_and_the_cache_after_its_last_pod() {
     let pods = turn.pods(&namespace);
     let version = cache.offered(PROFILE).await;
     runs_node(&pods, &workflow(&pods, "last"), &version).await;
-    let kustomize = |verb: &str, folder: &str| {
+    let kustomize = |verb: &[&str], folder: &str| {
         let folder = repository().join(folder).display().to_string();
-        turn.cluster.kubectl(&[verb, "-k", &folder]).unwrap()
+        turn.cluster.kubectl(&[verb, &["-k", &folder]].concat()).unwrap();
     };
 
-    kustomize("delete", "deploy");
+    // Namespaces take their time to go, and nothing here depends on it.
+    kustomize(&["delete", "--wait=false"], "deploy");
+    let no_pods =
+        || cache.get(&["pods", "--namespace", NAMESPACE]).is_none_or(|found| found["items"] == json!([]));
+    until("Headstart's pods are gone", || async { no_pods().then_some(()) }).await;
     assert_eq!(cache.list("versions"), [version.as_str()]);
     assert_eq!(pods.exec("last", RUN_NODE), RAN);
     let stored = pods.create(&workflow(&pods, "without"));
     assert!(version_of(&stored).is_null(), "{stored}");
 
-    kustomize("apply", "deploy/purge");
+    kustomize(&["apply"], "deploy/purge");
     let purge: Api<Pod> = Api::namespaced(turn.client.clone(), PURGE);
     let refused = until("the purge refuses", || async {
         let pod = purge.list(&ListParams::default()).await.ok()?.items.pop()?.name_any();
@@ -44,13 +52,17 @@ async fn headstart_goes_without_its_cache_and_the_cache_after_its_last_pod() {
     assert!(refused.contains(&format!("pod {}/last", pods.namespace())), "{refused}");
     assert_eq!(pods.exec("last", RUN_NODE), RAN);
     pods.delete("last");
+    let begun = Instant::now();
     let rolled_out = ["rollout", "status", "daemonset", PURGE, "--namespace", PURGE, "--timeout=120s"];
     turn.cluster.kubectl(&rolled_out).unwrap();
+    say(&format!("the cache is gone {:.1} s after its last pod", begun.elapsed().as_secs_f64()));
     let left = turn.cluster.bed().run_inside(&["find", "/var/lib/headstart", "-mindepth", "1"]).unwrap();
     assert_eq!(left, "");
-    kustomize("delete", "deploy/purge");
+    kustomize(&["delete", "--wait=false"], "deploy/purge");
     pods.delete("without");
 
+    let gone = format!("namespace/{NAMESPACE}");
+    turn.cluster.kubectl(&["wait", "--for=delete", &gone, "--timeout=60s"]).unwrap();
     headstart::install_with(turn.cluster, &config(&[FIRST])).await.unwrap();
     let version = cache.offered(PROFILE).await;
     turn.gives(namespace.name(), Some(&version)).await;
