@@ -21,7 +21,12 @@ pub struct Store {
     root: Root,
     /// Held as long as the store lives.
     lock: File,
+    /// The folders as they were when it was opened.
+    folders: Vec<(PathBuf, Option<FileId>)>,
 }
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 /// A version folder as it was found.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,9 +50,14 @@ impl Store {
             make_folder(&folder)?;
         }
         let lock = lock(&root)?;
+        let folders = [root.versions(), root.staging(), root.trash(), root.replaced(), root.staged()];
+        let folders = folders.map(|folder| {
+            let id = id(fs::symlink_metadata(&folder));
+            (folder, id)
+        });
         // What is published below them later is lost with their names.
         sync_folder(root.path())?;
-        let store = Self { root, lock };
+        let store = Self { root, lock, folders: folders.into() };
         for folder in [store.root.staging(), store.root.trash()] {
             // What cannot be removed now is in nobody's way.
             if let Err(fault) = sweep(&folder) {
@@ -62,13 +72,14 @@ impl Store {
         &self.root
     }
 
-    /// Whether the lock that is held is still the root's; else somebody removed the root, and another agent may own
-    /// what is there now.
+    /// Whether the lock that is held is still the root's, and its folders are those that it had; else somebody removed
+    /// them, and another agent may own what is there now.
     pub fn is_intact(&self) -> bool {
-        let id =
-            |metadata: io::Result<Metadata>| metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let held = id(self.lock.metadata());
-        held.is_some() && held == id(fs::symlink_metadata(self.root.lock()))
+        let is_held = held.is_some() && held == id(fs::symlink_metadata(self.root.lock()));
+        let is_same =
+            |(folder, known): &(PathBuf, Option<FileId>)| id(fs::symlink_metadata(folder)) == *known;
+        is_held && self.folders.iter().all(is_same)
     }
 
     /// What lies under a version's name; `None` if nothing does, or nothing but empty folders, which container
@@ -83,7 +94,8 @@ impl Store {
             })),
             Err(_) if only_empty_folders(dir.path()) => Ok(None),
             Err(error) if is_absent(&error) => Ok(Some(Found::Foreign("it has no manifest".to_owned()))),
-            Err(error) => Err(Fault::io("read", &dir.manifest(), &error)),
+            Err(error) if is_exhausted(&error) => Err(Fault::io("read", &dir.manifest(), &error)),
+            Err(error) => Ok(Some(Found::Foreign(format!("its manifest cannot be read: {error}")))),
         }
     }
 
@@ -169,6 +181,10 @@ impl Drop for Staging {
     }
 }
 
+fn id(metadata: io::Result<Metadata>) -> Option<FileId> {
+    metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
 fn lock(root: &Root) -> Outcome<File> {
     let path = root.lock();
     // Nobody else may open it: to hold a lock, reading is enough.
@@ -222,14 +238,15 @@ pub(crate) fn make_folder(folder: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Removes everything in a folder.
+/// Removes everything in a folder; what cannot be removed holds up nothing else.
 pub(crate) fn sweep(folder: &Path) -> Outcome<()> {
+    let mut first = Ok(());
     for entry in fs::read_dir(folder).doing("list", folder)? {
         let path = entry.doing("list", folder)?.path();
         tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
-        remove(&path)?;
+        first = first.and(remove(&path));
     }
-    Ok(())
+    first
 }
 
 /// Moves a finished build to its name, or exchanges the two.
@@ -241,6 +258,13 @@ pub(crate) fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Outcome<()> 
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether it is this process that lacks something, so that nothing is said of the file.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 pub(crate) fn is_absent(error: &io::Error) -> bool {

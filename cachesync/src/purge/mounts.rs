@@ -1,6 +1,7 @@
 //! The processes on this machine that have a part of the cache mounted, as far as this process may see them.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 /// Processes with a mount of something below `root`, other than this one's own mounts of the root itself.
@@ -9,10 +10,19 @@ pub(super) fn users(root: &Path) -> Vec<String> {
     let Some(place) = Place::of(&own, root) else { return Vec::new() };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let uses = |number: &u32| {
-        fs::read_to_string(format!("/proc/{number}/mountinfo")).is_ok_and(|mounts| place.is_used_in(&mounts))
+    let user = |number: u32| match fs::read_to_string(format!("/proc/{number}/mountinfo")) {
+        Ok(mounts) => place.is_used_in(&mounts).then(|| format!("process {number}")),
+        Err(error) if is_gone(&error) => None,
+        Err(error) => Some(format!("process {number}, whose mounts cannot be read ({error})")),
     };
-    numbers.filter(uses).map(|number| format!("process {number}")).collect()
+    numbers.filter_map(user).collect()
+}
+
+/// Whether the process has ended; what is left of one that nobody waits for has no mounts any more.
+fn is_gone(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOENT | Errno::SRCH | Errno::INVAL))
 }
 
 /// Where a folder lies: the number of its file system, and its path there.

@@ -13,8 +13,9 @@ use headstart_externals::relpath::RelPath;
 use headstart_externals::version::hex;
 use sha2::{Digest, Sha256};
 
-use crate::fault::{Fault, IoContext, Outcome};
+use crate::fault::{Fault, Outcome};
 use crate::parallel;
+use crate::store::is_exhausted;
 
 /// Permission bits, setuid and the like included.
 const MODE_BITS: u32 = 0o7777;
@@ -91,7 +92,7 @@ fn walk(root: &Path) -> Outcome<Vec<Found>> {
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
         let entry = entry.map_err(|error| wrong(root, &error.to_string()))?;
         let path = entry.path();
-        let metadata = fs::symlink_metadata(path).doing("look at", path)?;
+        let metadata = fs::symlink_metadata(path).map_err(|error| unreadable(path, &error))?;
         check_owner(path, &metadata)?;
         if metadata.is_dir() {
             check_mode(path, &metadata, &[MODE_EXECUTABLE])?;
@@ -120,7 +121,7 @@ fn walk(root: &Path) -> Outcome<Vec<Found>> {
 /// Whether a version folder is a folder of our own that holds exactly what one must hold.
 pub fn check_folder(dir: &VersionDir) -> Outcome<()> {
     for folder in [dir.path(), &dir.farm(), &dir.tree()] {
-        let metadata = fs::symlink_metadata(folder).doing("look at", folder)?;
+        let metadata = fs::symlink_metadata(folder).map_err(|error| unreadable(folder, &error))?;
         if !metadata.is_dir() {
             return Err(wrong(folder, "is not a folder"));
         }
@@ -128,8 +129,8 @@ pub fn check_folder(dir: &VersionDir) -> Outcome<()> {
         check_mode(folder, &metadata, &[MODE_EXECUTABLE])?;
     }
     let known = [dir.manifest(), dir.tree(), dir.farm()];
-    for entry in fs::read_dir(dir.path()).doing("list", dir.path())? {
-        let path = entry.doing("list", dir.path())?.path();
+    for entry in fs::read_dir(dir.path()).map_err(|error| unreadable(dir.path(), &error))? {
+        let path = entry.map_err(|error| unreadable(dir.path(), &error))?.path();
         if !known.contains(&path) {
             return Err(wrong(&path, "does not belong there"));
         }
@@ -139,7 +140,7 @@ pub fn check_folder(dir: &VersionDir) -> Outcome<()> {
 
 fn kind(path: &Path, below: &RelPath, metadata: &Metadata) -> Outcome<Kind> {
     if metadata.is_symlink() {
-        let target = fs::read_link(path).doing("read", path)?;
+        let target = fs::read_link(path).map_err(|error| unreadable(path, &error))?;
         let target = target.to_str().filter(|target| below.resolve_link(target).is_some());
         let target = target.ok_or_else(|| wrong(path, "is a link that leaves the tree"))?;
         return Ok(Kind::Link { target: target.to_owned() });
@@ -168,7 +169,7 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Outcome<()> {
 
 /// Size and sha256 of a file's content.
 fn hash(path: &Path, read: &mut dyn FnMut(u64) -> Outcome<()>) -> Outcome<(u64, String)> {
-    let mut file = File::open(path).map_err(|error| wrong(path, &format!("cannot be opened: {error}")))?;
+    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; 256 << 10];
     let mut size = 0;
@@ -181,10 +182,17 @@ fn hash(path: &Path, read: &mut dyn FnMut(u64) -> Outcome<()>) -> Outcome<(u64, 
                 read(length as u64)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A sector that cannot be read is as bad for pods as one that holds something else.
-            Err(error) => return Err(wrong(path, &format!("cannot be read: {error}"))),
+            Err(error) => return Err(unreadable(path, &error)),
         }
     }
+}
+
+/// What is missing or cannot be read is as bad for pods as what holds something else.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Fault {
+    if is_exhausted(error) {
+        return Fault::io("read", path, error);
+    }
+    wrong(path, &format!("cannot be read: {error}"))
 }
 
 fn wrong(path: &Path, what: &str) -> Fault {

@@ -61,12 +61,14 @@ impl TreeWriter {
     /// Writes one file.
     pub fn file(&mut self, path: &RelPath, executable: bool, content: &mut dyn Read) -> Outcome<()> {
         self.prepare(path)?;
-        let record = self.write(path, executable, content)?;
+        let blame =
+            |error| Fault::new(FaultReason::ArchiveCorrupt, format!("{path} cannot be read: {error}"));
+        let record = self.write(path, executable, content, &blame)?;
         self.files.insert(path.clone(), record);
         Ok(())
     }
 
-    /// Writes several files, some at a time; `content` opens what goes into one.
+    /// Writes several files of a folder, some at a time; `content` opens what goes into one.
     pub fn files<T: Sync, R: Read>(
         &mut self,
         files: &[NewFile<T>],
@@ -75,19 +77,31 @@ impl TreeWriter {
         for file in files {
             self.prepare(&file.path)?;
         }
-        let records =
-            parallel::each(files, |file| self.write(&file.path, file.executable, &mut content(&file.from)?))?;
+        let records = parallel::each(files, |file| {
+            let path = &file.path;
+            let blame = |error| {
+                let message = format!("{path} of the source cannot be read: {error}");
+                Fault::new(FaultReason::SourceUnavailable, message)
+            };
+            self.write(path, file.executable, &mut content(&file.from)?, &blame)
+        })?;
         let paths = files.iter().map(|file| file.path.clone());
         self.files.extend(paths.zip(records));
         Ok(())
     }
 
-    fn write(&self, path: &RelPath, executable: bool, content: &mut dyn Read) -> Outcome<FileRecord> {
+    fn write(
+        &self,
+        path: &RelPath,
+        executable: bool,
+        content: &mut dyn Read,
+        blame: &dyn Fn(io::Error) -> Fault,
+    ) -> Outcome<FileRecord> {
         let full = self.path.join(path);
         let mut options = OpenOptions::new();
         let mut file =
             self.dir.open_with(path, options.write(true).create_new(true)).doing("create", &full)?;
-        let (size, sha256) = self.copy(content, &mut file, &full)?;
+        let (size, sha256) = self.copy(content, &mut file, &full, blame)?;
         let mode = if executable { MODE_EXECUTABLE } else { MODE_PLAIN };
         let permissions = Permissions::from_std(fs::Permissions::from_mode(mode));
         file.set_permissions(permissions).doing("set the mode of", &full)?;
@@ -147,7 +161,13 @@ impl TreeWriter {
     }
 
     /// Size and digest of what was copied.
-    fn copy(&self, from: &mut dyn Read, to: &mut impl Write, path: &Path) -> Outcome<(u64, String)> {
+    fn copy(
+        &self,
+        from: &mut dyn Read,
+        to: &mut impl Write,
+        path: &Path,
+        blame: &dyn Fn(io::Error) -> Fault,
+    ) -> Outcome<(u64, String)> {
         let mut hasher = Sha256::new();
         let mut size = 0;
         let mut chunk = vec![0; CHUNK];
@@ -156,9 +176,7 @@ impl TreeWriter {
                 Ok(0) => return Ok((size, hex(&hasher.finalize()))),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    return Err(Fault::new(FaultReason::ArchiveCorrupt, format!("reading failed: {error}")));
-                }
+                Err(error) => return Err(blame(error)),
             };
             self.progress.write(length as u64)?;
             hasher.update(&chunk[..length]);
