@@ -58,6 +58,9 @@ impl Store {
         // What is published below them later is lost with their names.
         sync_folder(root.path())?;
         let store = Self { root, lock, folders: folders.into() };
+        if let Err(fault) = store.end_exchanges() {
+            tracing::warn!(%fault, "left what an interrupted exchange left behind");
+        }
         for folder in [store.root.staging(), store.root.trash()] {
             // What cannot be removed now is in nobody's way.
             if let Err(fault) = sweep(&folder) {
@@ -109,32 +112,65 @@ impl Store {
     /// What lies under the name already is exchanged with the build, so that the name never goes missing, and kept
     /// in `replaced/`, since running pods may use it. Only empty folders are removed.
     pub fn publish(&self, staging: Staging, version: &VersionName, progress: &Progress) -> Outcome<()> {
-        let target = self.root.version(version).path().to_owned();
-        if fs::symlink_metadata(&target).is_err_and(|error| is_absent(&error)) {
-            rename(&staging.path, &target, RenameFlags::NOREPLACE)?;
+        let target = self.root.version(version);
+        if fs::symlink_metadata(target.path()).is_err_and(|error| is_absent(&error)) {
+            rename(&staging.path, target.path(), RenameFlags::NOREPLACE)?;
+            progress.reached(Step::Published);
         } else {
-            // The build goes into `replaced/` first, so that a crash after the exchange leaves the old folder there
-            // and not in staging, which is swept.
-            let beside = self.free_replaced_name(version)?;
-            rename(&staging.path, &beside, RenameFlags::NOREPLACE)?;
-            progress.reached(Step::MovedBeside);
-            if let Err(fault) = rename(&beside, &target, RenameFlags::EXCHANGE) {
-                // Back to where it is removed, or each retry would leave a build behind.
-                let _ = rename(&beside, &staging.path, RenameFlags::NOREPLACE);
-                return Err(fault);
-            }
-            if only_empty_folders(&beside) {
-                remove_empty_folders(&beside)?;
-            } else {
-                tracing::warn!(%version, kept = %beside.display(), "replaced a folder that was not this version");
-            }
+            self.exchange(&staging, version, progress)?;
         }
-        progress.reached(Step::Published);
-        // In this order, so that what gave way has a place on the disk before it loses its own.
-        for folder in [self.root.replaced(), self.root.versions(), self.root.staging()] {
+        for folder in [self.root.versions(), self.root.staging()] {
             sync_folder(&folder)?;
         }
         progress.reached(Step::NameSynced);
+        Ok(())
+    }
+
+    /// The build goes into `replaced/` first, so that a crash after the exchange leaves the old folder there and not in
+    /// staging, which is swept; it is marked meanwhile, so that a crash before leaves nothing that is kept.
+    fn exchange(&self, staging: &Staging, version: &VersionName, progress: &Progress) -> Outcome<()> {
+        let target = self.root.version(version);
+        let marked = staging.dir().unpublished();
+        File::create_new(&marked).doing("create", &marked)?;
+        sync_folder(&staging.path)?;
+        let beside = self.free_replaced_name(version)?;
+        rename(&staging.path, &beside, RenameFlags::NOREPLACE)?;
+        progress.reached(Step::MovedBeside);
+        if let Err(fault) = rename(&beside, target.path(), RenameFlags::EXCHANGE) {
+            // Back to where it is removed, or each retry would leave a build behind.
+            let _ = rename(&beside, &staging.path, RenameFlags::NOREPLACE);
+            return Err(fault);
+        }
+        progress.reached(Step::Published);
+        // In this order, so that what gave way has a place on the disk before it loses its own, and the build loses its
+        // mark after both have theirs.
+        for folder in [self.root.replaced(), self.root.versions()] {
+            sync_folder(&folder)?;
+        }
+        unmark(&target)?;
+        if only_empty_folders(&beside) {
+            return remove_empty_folders(&beside);
+        }
+        tracing::warn!(%version, kept = %beside.display(), "replaced a folder that was not this version");
+        Ok(())
+    }
+
+    /// Ends exchanges that a crash interrupted: builds that did not come to their name go, those that did lose their mark.
+    fn end_exchanges(&self) -> Outcome<()> {
+        for (parent, is_kept) in [(self.root.replaced(), false), (self.root.versions(), true)] {
+            for entry in fs::read_dir(&parent).doing("list", &parent)? {
+                let dir = VersionDir::new(entry.doing("list", &parent)?.path());
+                if fs::symlink_metadata(dir.unpublished()).is_err() {
+                    continue;
+                }
+                if is_kept {
+                    unmark(&dir)?;
+                } else {
+                    tracing::info!(path = %dir.path().display(), "removing a build that an interrupted run left behind");
+                    rename(dir.path(), &self.root.trash().join(random_name()), RenameFlags::NOREPLACE)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -249,9 +285,15 @@ pub(crate) fn sweep(folder: &Path) -> Outcome<()> {
     first
 }
 
+fn unmark(dir: &VersionDir) -> Outcome<()> {
+    let marked = dir.unpublished();
+    fs::remove_file(&marked).doing("remove", &marked)?;
+    sync_folder(dir.path())
+}
+
 /// Moves a finished build to its name, or exchanges the two.
 pub(crate) fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Outcome<()> {
-    renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).doing("move a build to", to)
+    renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).doing("move something to", to)
 }
 
 /// Free bytes on the file system of `path`; `None` where that cannot be told.
