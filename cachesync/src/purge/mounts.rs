@@ -46,7 +46,9 @@ impl Place {
     fn is_used_in(&self, mounts: &str) -> bool {
         let below = format!("{}/", self.path);
         let mut mounts = mounts.lines().filter_map(Mount::read);
-        mounts.any(|mount| mount.device == self.device && mount.root.starts_with(&below))
+        mounts.any(|mount| {
+            mount.device == self.device && mount.root.len() > below.len() && mount.root.starts_with(&below)
+        })
     }
 }
 
@@ -90,6 +92,10 @@ mod tests {
         assert!(cache.is_used_in(pod));
         let other = "90 80 254:0 /lib/headstart/versions/v/tree /__e ro - ext4 /dev/vda rw\n";
         assert!(!cache.is_used_in(other), "another file system");
+        let disk = "36 30 254:2 / /cache rw - ext4 /dev/vdc rw\n";
+        let own_disk = Place::of(disk, Path::new("/cache")).unwrap();
+        assert!(!own_disk.is_used_in(disk), "a file system of its own");
+        assert!(own_disk.is_used_in("9 8 254:2 /versions/v/tree /__e ro - ext4 /dev/vdc rw\n"));
         let beside = "90 80 254:1 /lib/headstart-other/x /x ro - ext4 /dev/vdb rw\n";
         assert!(!cache.is_used_in(beside));
     }
