@@ -1,7 +1,7 @@
 //! One attempt of the agent to install, take over or repair a version, and what becomes of the ledger by its outcome.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headstart_externals::config::Config;
 use headstart_externals::fault::FaultReason;
@@ -13,12 +13,15 @@ use crate::fault::{Fault, Outcome};
 use crate::install::Installed;
 use crate::progress::Progress;
 use crate::room::{Room, full, over_budget};
-use crate::store::{Store, free_bytes};
+use crate::store::Store;
 use crate::sync::Agent;
 use crate::work::{Consequence, Task, Work, blocking};
 
 /// How often running work is logged.
 const PROGRESS_LOG: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether running work is of any use.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// A version cannot be built now.
@@ -26,20 +29,20 @@ impl Agent {
         let (root, limits) = (&self.options.root, &config.limits);
         let fault = match reason {
             FaultReason::OverBudget => over_budget(0),
-            _ => full(root, free_bytes(root).unwrap_or(0), limits.reserve_bytes),
+            _ => full(root, self.board.free_bytes().unwrap_or(0), limits.reserve_bytes),
         };
-        self.failed(name, fault);
+        let is_damaged =
+            self.board.look(|ledger| ledger.entry(name).is_some_and(|entry| entry.damage.is_some()));
+        self.failed(name, if is_damaged { self.unrepaired(name, fault) } else { fault });
     }
 
     /// Does one thing to one version, and notes how that went.
     pub(crate) async fn attempt(&mut self, store: &Arc<Store>, config: &Config, wanted: Wanted, task: Task) {
         let name = wanted.version.clone();
         self.scrubber.end(&name);
-        // What is built anew takes the place of what is there, and must become what that was.
+        // What is built anew must become what it was.
         let (used, known) = self.board.look(|ledger| {
-            let known = ledger.entry(&name).and_then(|entry| entry.manifest.clone());
-            let own = known.as_ref().map_or(0, |manifest| manifest.bytes);
-            (ledger.used_bytes().saturating_sub(own), known)
+            (ledger.used_bytes(), ledger.entry(&name).and_then(|entry| entry.manifest.clone()))
         });
         let limits = config.limits;
         let room = Room::new(
@@ -66,17 +69,24 @@ impl Agent {
     }
 
     /// Does the work on a blocking thread, with a word in the log every few seconds.
-    async fn carry_out(&self, name: &VersionName, work: Work, task: Task) -> Outcome<Installed> {
+    async fn carry_out(&mut self, name: &VersionName, work: Work, task: Task) -> Outcome<Installed> {
         let progress = work.progress.clone();
         let work = blocking(move || work.carry_out(task));
+        let mut said = Instant::now();
         tokio::pin!(work);
         loop {
             tokio::select! {
                 outcome = &mut work => return outcome,
-                () = tokio::time::sleep(PROGRESS_LOG) => {
-                    if self.config.is_outdated(name) {
+                () = tokio::time::sleep(LOOK) => {
+                    // Whatever it is, the next round finds out.
+                    if self.is_lost() || self.config.is_outdated(name) {
                         progress.cancel();
                     }
+                    self.take_hints();
+                    if said.elapsed() < PROGRESS_LOG {
+                        continue;
+                    }
+                    said = Instant::now();
                     let at = progress.snapshot();
                     let (done, total, files) = (at.bytes_done, at.bytes_total, at.files_done);
                     tracing::info!(version = %name, step = ?at.step, bytes = done, of = total, files, "{}", task.doing());
@@ -100,7 +110,7 @@ impl Agent {
         let Fault { reason, message, remedy, .. } = &fault;
         match task.consequence(&fault) {
             Consequence::Stopped => {
-                tracing::info!(version = %name, "stopped, since the configuration changed");
+                tracing::info!(version = %name, "stopped: the configuration or the root changed");
                 self.board.change(|ledger, _| ledger.stopped(name));
             }
             Consequence::Damaged => {

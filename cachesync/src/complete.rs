@@ -45,20 +45,21 @@ pub(crate) fn check(selection: &Selection, arch: Arch, files: &Files) -> Outcome
 
 /// A fault if two trees are not the same.
 pub(crate) fn compare(expected: &Files, found: &Files) -> Outcome<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Fault::new(FaultReason::CheckFailed, difference(expected, found)))
-}
-
-/// The first path at which two trees differ, in words.
-fn difference(expected: &Files, found: &Files) -> String {
-    let differs = |path: &&RelPath| expected.get(*path) != found.get(*path);
-    let path = expected.keys().chain(found.keys()).find(differs);
-    match path {
-        Some(path) if !found.contains_key(path) => format!("{path} is missing"),
-        Some(path) if !expected.contains_key(path) => format!("{path} does not belong there"),
-        Some(path) => format!("{path} has other content, mode or size than it should"),
-        None => "the trees are equal".to_owned(),
-    }
+    let all: BTreeSet<&RelPath> = expected.keys().chain(found.keys()).collect();
+    let differing: Vec<&RelPath> =
+        all.into_iter().filter(|path| expected.get(*path) != found.get(*path)).collect();
+    let Some(first) = differing.first() else { return Ok(()) };
+    let what = if !found.contains_key(*first) {
+        "is missing"
+    } else if !expected.contains_key(*first) {
+        "does not belong there"
+    } else {
+        "has other content, mode or size than it should"
+    };
+    let others = match differing.len() - 1 {
+        0 => String::new(),
+        others => format!(", and {others} more"),
+    };
+    let fault = Fault::new(FaultReason::CheckFailed, format!("{first} {what}{others}"));
+    Err(fault.of_files(differing.len()))
 }

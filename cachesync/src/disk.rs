@@ -1,6 +1,6 @@
 //! What lies below the root, by version: looked at from outside, so that it is cheap even with much garbage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,32 +14,37 @@ use crate::plan::Disk;
 use crate::store::{is_absent, only_empty_folders};
 
 /// Everything that belongs to a version, also to those that nobody wants; other names are none of ours.
-pub(crate) fn list(root: &Root) -> Outcome<Vec<OnDisk>> {
+///
+/// A staged copy alone counts only where its version is not `configured`: it serves when that is wanted again.
+pub(crate) fn list(root: &Root, configured: &BTreeSet<VersionName>) -> Outcome<Vec<OnDisk>> {
     let mut found: BTreeMap<VersionName, OnDisk> = BTreeMap::new();
-    let mut entry = |name: VersionName, disk: Option<Disk>| {
-        let changed = fs::symlink_metadata(root.version(&name).path()).map_or(0, |metadata| metadata.mtime());
-        let entry = found.entry(name.clone()).or_insert_with(|| OnDisk::nothing(name));
-        entry.changed = changed;
-        match disk {
-            Some(disk) => entry.disk = disk,
-            None => entry.leftovers = true,
-        }
-    };
-    for name in names(&root.versions())? {
-        if let Ok(version) = name.parse::<VersionName>() {
-            let disk = look(root, &version);
-            if disk != Disk::Absent {
-                entry(version, Some(disk));
-            }
+    for version in names(&root.versions())?.iter().filter_map(|name| name.parse::<VersionName>().ok()) {
+        let disk = look(root, &version);
+        if disk != Disk::Absent {
+            entry(&mut found, root, version).disk = disk;
         }
     }
     for version in names(&root.replaced())?.iter().filter_map(|name| replaced_version(name)) {
-        entry(version, None);
+        entry(&mut found, root, version).replaced += 1;
     }
-    for version in names(&root.staged())?.iter().filter_map(|name| name.parse().ok()) {
-        entry(version, None);
+    for version in names(&root.staged())?.iter().filter_map(|name| name.parse::<VersionName>().ok()) {
+        if !configured.contains(&version) {
+            entry(&mut found, root, version).staged = true;
+        }
     }
     Ok(found.into_values().collect())
+}
+
+fn entry<'f>(
+    found: &'f mut BTreeMap<VersionName, OnDisk>,
+    root: &Root,
+    version: VersionName,
+) -> &'f mut OnDisk {
+    found.entry(version).or_insert_with_key(|version| {
+        let metadata = fs::symlink_metadata(root.version(version).path());
+        let changed = metadata.map_or(0, |metadata| metadata.mtime());
+        OnDisk { changed, ..OnDisk::nothing(version.clone()) }
+    })
 }
 
 /// Whether something is on its way out.

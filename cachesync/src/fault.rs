@@ -19,6 +19,9 @@ pub struct Fault {
     /// Whether only another run of the stage can end it, so that trying again by the clock is of no use.
     #[serde(skip)]
     pub awaits_stage: bool,
+    /// How many files it is about; 1 where that is not said.
+    #[serde(skip)]
+    pub files: usize,
 }
 
 /// The result of a step.
@@ -28,7 +31,12 @@ impl Fault {
     /// A fault with its message.
     pub fn new(reason: FaultReason, message: impl Into<String>) -> Self {
         let awaits_stage = reason.awaits_stage();
-        Self { reason, message: message.into(), remedy: reason.remedy(), awaits_stage }
+        Self { reason, message: message.into(), remedy: reason.remedy(), awaits_stage, files: 1 }
+    }
+
+    /// It is about so many files.
+    pub fn of_files(self, files: usize) -> Self {
+        Self { files, ..self }
     }
 
     /// It is what a stage run left behind: only another run can end it, whatever the reason.

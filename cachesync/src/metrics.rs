@@ -104,6 +104,8 @@ struct BoardCollector {
     bytes: GaugeVec,
     files: GaugeVec,
     damaged: Gauge,
+    damaged_files: Gauge,
+    replaced: Gauge,
     free_bytes: Gauge,
     scrub_ratio: Gauge,
     unverified_seconds: Gauge,
@@ -121,6 +123,14 @@ impl BoardCollector {
             bytes: gauges("version_bytes", "Bytes in the tree of a wanted version", &["version"])?,
             files: gauges("version_files", "Files in the tree of a wanted version", &["version"])?,
             damaged: gauge("versions_damaged", "Versions that are known to be damaged now")?,
+            damaged_files: gauge(
+                "damaged_files",
+                "Files that are missing, foreign or changed in damaged versions",
+            )?,
+            replaced: gauge(
+                "replaced_trees",
+                "Trees that gave way to a version and stay until it is retired",
+            )?,
             free_bytes: gauge("free_bytes", "Free bytes on the root's file system")?,
             scrub_ratio: gauge(
                 "scrub_progress_ratio",
@@ -148,7 +158,7 @@ impl BoardCollector {
             }
         }
         self.refresh_checks(&status);
-        self.free_bytes.set(status.free_bytes.unwrap_or(0) as f64);
+        self.free_bytes.set(status.free_bytes.map_or(f64::NAN, |bytes| bytes as f64));
     }
 
     fn refresh_checks(&self, status: &NodeStatus) {
@@ -158,16 +168,21 @@ impl BoardCollector {
             .as_ref()
             .map_or(0.0, |scrub| scrub.bytes_done as f64 / scrub.bytes_total.max(1) as f64);
         self.scrub_ratio.set(ratio);
-        let ages = status.versions.iter().filter_map(|version| version.verified_seconds_ago);
+        // What was never read as a whole was not since the start.
+        let served = status.versions.iter().filter(|version| version.state == VersionState::Ready);
+        let ages = served.map(|version| version.verified_seconds_ago.unwrap_or(status.uptime_seconds));
         self.unverified_seconds.set(ages.fold(0.0, f64::max));
+        self.replaced.set(status.versions.iter().map(|version| f64::from(version.replaced)).sum());
     }
 
-    fn all(&self) -> [&dyn Collector; 7] {
+    fn all(&self) -> [&dyn Collector; 9] {
         [
             &self.versions,
             &self.bytes,
             &self.files,
             &self.damaged,
+            &self.damaged_files,
+            &self.replaced,
             &self.free_bytes,
             &self.scrub_ratio,
             &self.unverified_seconds,

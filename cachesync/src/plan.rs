@@ -52,8 +52,11 @@ pub enum Standing {
     Unknown,
     /// It serves pods.
     Ready,
-    /// It served pods, but something says that it was changed.
-    Suspect,
+    /// It serves pods, but something says that it was changed.
+    Suspect {
+        /// When all of it is to be read.
+        look_at: Duration,
+    },
     /// It is damaged.
     Damaged {
         /// When the repair is to be tried.
@@ -161,8 +164,6 @@ pub fn plan(
 fn serve(seen: &Seen, free: Free, now: Duration) -> Option<Action> {
     let name = || seen.name.clone();
     let build = |action: fn(VersionName) -> Action| match free.shortage() {
-        // What is mended takes the place of what is there.
-        Some(FaultReason::OverBudget) if action(name()) == Action::Repair(name()) => action(name()),
         Some(reason) => Action::Refuse(name(), reason),
         None => action(name()),
     };
@@ -170,8 +171,10 @@ fn serve(seen: &Seen, free: Free, now: Duration) -> Option<Action> {
         Standing::Unknown if seen.disk == Disk::Complete => Some(Action::Adopt(name())),
         Standing::Unknown => Some(build(Action::Install)),
         // Somebody took it away.
-        Standing::Ready | Standing::Suspect if seen.disk == Disk::Absent => Some(build(Action::Install)),
-        Standing::Suspect => Some(Action::Verify(name())),
+        Standing::Ready | Standing::Suspect { .. } if seen.disk == Disk::Absent => {
+            Some(build(Action::Install))
+        }
+        Standing::Suspect { look_at } if look_at <= now => Some(Action::Verify(name())),
         Standing::Ready if seen.disk == Disk::Foreign => Some(Action::Verify(name())),
         Standing::Ready | Standing::Waiting => None,
         Standing::Damaged { retry_at } if retry_at <= now => Some(build(Action::Repair)),
@@ -179,7 +182,7 @@ fn serve(seen: &Seen, free: Free, now: Duration) -> Option<Action> {
             Disk::Complete => Action::Verify(name()),
             Disk::Absent | Disk::Foreign => build(Action::Install),
         }),
-        Standing::Damaged { .. } | Standing::Failed { .. } => None,
+        Standing::Suspect { .. } | Standing::Damaged { .. } | Standing::Failed { .. } => None,
     }
 }
 
@@ -197,15 +200,15 @@ fn dismiss(seen: &Seen, retired: Retired<'_>, now: Duration) -> Option<Action> {
 }
 
 /// When something that is not due yet will be; `None` if only a change from outside can bring something to do.
-pub fn next(observed: &Observed, keep: Duration) -> Option<Duration> {
-    let times = observed.versions.iter().flat_map(|seen| {
-        let retry = match seen.standing {
-            Standing::Damaged { retry_at } | Standing::Failed { retry_at } => Some(retry_at),
-            Standing::Unknown | Standing::Ready | Standing::Suspect | Standing::Waiting => None,
-        };
-        retry.into_iter().chain(seen.retired_since.map(|since| since + keep))
+pub fn next(observed: &Observed, wanted: &[VersionName], keep: Duration, now: Duration) -> Option<Duration> {
+    let times = observed.versions.iter().filter_map(|seen| match seen.standing {
+        _ if !wanted.contains(&seen.name) => seen.retired_since.map(|since| since + keep),
+        Standing::Damaged { retry_at } | Standing::Failed { retry_at } => Some(retry_at),
+        Standing::Suspect { look_at } => Some(look_at),
+        Standing::Unknown | Standing::Ready | Standing::Waiting => None,
     });
-    times.min()
+    // What is past and led to nothing will not do so by itself.
+    times.filter(|at| *at > now).min()
 }
 
 #[cfg(test)]
@@ -246,8 +249,9 @@ mod tests {
             (Complete, Standing::Ready, None),
             (Absent, Standing::Ready, Some(Action::Install(name('a')))),
             (Foreign, Standing::Ready, Some(Action::Verify(name('a')))),
-            (Complete, Standing::Suspect, Some(Action::Verify(name('a')))),
-            (Absent, Standing::Suspect, Some(Action::Install(name('a')))),
+            (Complete, Standing::Suspect { look_at: past }, Some(Action::Verify(name('a')))),
+            (Complete, Standing::Suspect { look_at: future }, None),
+            (Absent, Standing::Suspect { look_at: future }, Some(Action::Install(name('a')))),
             (Complete, Standing::Damaged { retry_at: past }, Some(Action::Repair(name('a')))),
             (Complete, Standing::Damaged { retry_at: future }, None),
             (Absent, Standing::Failed { retry_at: past }, Some(Action::Install(name('a')))),
@@ -307,7 +311,7 @@ mod tests {
         let expected = [Action::Refuse(name('a'), FaultReason::OverBudget)];
         assert_eq!(planned(std::slice::from_ref(&new), &['a'], &[], spent), expected);
         let damaged = seen('a', Disk::Complete, Standing::Damaged { retry_at: NOW });
-        assert_eq!(planned(&[damaged], &['a'], &[], spent), [Action::Repair(name('a'))], "takes no more");
+        assert_eq!(planned(&[damaged], &['a'], &[], spent), expected, "what is replaced stays on disk");
         let unknown = Free { bytes: None, ..PLENTY };
         assert_eq!(planned(&[new], &['a'], &[], unknown), [Action::Install(name('a'))]);
         let there = seen('a', Disk::Complete, Standing::Unknown);
@@ -318,9 +322,15 @@ mod tests {
     fn the_next_moment_is_the_earliest_retry_or_deletion() {
         let failed = seen('a', Disk::Absent, Standing::Failed { retry_at: NOW + KEEP * 2 });
         let retired = Seen { retired_since: Some(NOW), ..seen('b', Disk::Complete, Standing::Ready) };
-        let observed = |versions: &[Seen]| Observed { versions: versions.to_vec(), has_trash: false };
-        assert_eq!(next(&observed(&[failed.clone(), retired]), KEEP), Some(NOW + KEEP));
-        assert_eq!(next(&observed(&[failed]), KEEP), Some(NOW + KEEP * 2));
-        assert_eq!(next(&observed(&[]), KEEP), None);
+        let at = |versions: &[Seen]| {
+            let observed = Observed { versions: versions.to_vec(), has_trash: false };
+            next(&observed, &[name('a')], KEEP, NOW)
+        };
+        assert_eq!(at(&[failed.clone(), retired]), Some(NOW + KEEP));
+        assert_eq!(at(&[failed]), Some(NOW + KEEP * 2));
+        assert_eq!(at(&[]), None);
+        let unwanted = seen('b', Disk::Foreign, Standing::Failed { retry_at: NOW + KEEP });
+        let past = seen('a', Disk::Absent, Standing::Failed { retry_at: NOW });
+        assert_eq!(at(&[unwanted, past]), None, "nothing follows from either");
     }
 }

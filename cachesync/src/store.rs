@@ -21,7 +21,12 @@ pub struct Store {
     root: Root,
     /// Held as long as the store lives.
     lock: File,
+    /// The folders as they were when it was opened.
+    folders: Vec<(PathBuf, Option<FileId>)>,
 }
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 /// A version folder as it was found.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,9 +50,17 @@ impl Store {
             make_folder(&folder)?;
         }
         let lock = lock(&root)?;
+        let folders = [root.versions(), root.staging(), root.trash(), root.replaced(), root.staged()];
+        let folders = folders.map(|folder| {
+            let id = id(fs::symlink_metadata(&folder));
+            (folder, id)
+        });
         // What is published below them later is lost with their names.
         sync_folder(root.path())?;
-        let store = Self { root, lock };
+        let store = Self { root, lock, folders: folders.into() };
+        if let Err(fault) = store.end_exchanges() {
+            tracing::warn!(%fault, "left what an interrupted exchange left behind");
+        }
         for folder in [store.root.staging(), store.root.trash()] {
             // What cannot be removed now is in nobody's way.
             if let Err(fault) = sweep(&folder) {
@@ -62,13 +75,14 @@ impl Store {
         &self.root
     }
 
-    /// Whether the lock that is held is still the root's; else somebody removed the root, and another agent may own
-    /// what is there now.
+    /// Whether the lock that is held is still the root's, and its folders are those that it had; else somebody removed
+    /// them, and another agent may own what is there now.
     pub fn is_intact(&self) -> bool {
-        let id =
-            |metadata: io::Result<Metadata>| metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let held = id(self.lock.metadata());
-        held.is_some() && held == id(fs::symlink_metadata(self.root.lock()))
+        let is_held = held.is_some() && held == id(fs::symlink_metadata(self.root.lock()));
+        let is_same =
+            |(folder, known): &(PathBuf, Option<FileId>)| id(fs::symlink_metadata(folder)) == *known;
+        is_held && self.folders.iter().all(is_same)
     }
 
     /// What lies under a version's name; `None` if nothing does, or nothing but empty folders, which container
@@ -83,7 +97,8 @@ impl Store {
             })),
             Err(_) if only_empty_folders(dir.path()) => Ok(None),
             Err(error) if is_absent(&error) => Ok(Some(Found::Foreign("it has no manifest".to_owned()))),
-            Err(error) => Err(Fault::io("read", &dir.manifest(), &error)),
+            Err(error) if is_exhausted(&error) => Err(Fault::io("read", &dir.manifest(), &error)),
+            Err(error) => Ok(Some(Found::Foreign(format!("its manifest cannot be read: {error}")))),
         }
     }
 
@@ -97,32 +112,65 @@ impl Store {
     /// What lies under the name already is exchanged with the build, so that the name never goes missing, and kept
     /// in `replaced/`, since running pods may use it. Only empty folders are removed.
     pub fn publish(&self, staging: Staging, version: &VersionName, progress: &Progress) -> Outcome<()> {
-        let target = self.root.version(version).path().to_owned();
-        if fs::symlink_metadata(&target).is_err_and(|error| is_absent(&error)) {
-            rename(&staging.path, &target, RenameFlags::NOREPLACE)?;
+        let target = self.root.version(version);
+        if fs::symlink_metadata(target.path()).is_err_and(|error| is_absent(&error)) {
+            rename(&staging.path, target.path(), RenameFlags::NOREPLACE)?;
+            progress.reached(Step::Published);
         } else {
-            // The build goes into `replaced/` first, so that a crash after the exchange leaves the old folder there
-            // and not in staging, which is swept.
-            let beside = self.free_replaced_name(version)?;
-            rename(&staging.path, &beside, RenameFlags::NOREPLACE)?;
-            progress.reached(Step::MovedBeside);
-            if let Err(fault) = rename(&beside, &target, RenameFlags::EXCHANGE) {
-                // Back to where it is removed, or each retry would leave a build behind.
-                let _ = rename(&beside, &staging.path, RenameFlags::NOREPLACE);
-                return Err(fault);
-            }
-            if only_empty_folders(&beside) {
-                remove_empty_folders(&beside)?;
-            } else {
-                tracing::warn!(%version, kept = %beside.display(), "replaced a folder that was not this version");
-            }
+            self.exchange(&staging, version, progress)?;
         }
-        progress.reached(Step::Published);
-        // In this order, so that what gave way has a place on the disk before it loses its own.
-        for folder in [self.root.replaced(), self.root.versions(), self.root.staging()] {
+        for folder in [self.root.versions(), self.root.staging()] {
             sync_folder(&folder)?;
         }
         progress.reached(Step::NameSynced);
+        Ok(())
+    }
+
+    /// The build goes into `replaced/` first, so that a crash after the exchange leaves the old folder there and not in
+    /// staging, which is swept; it is marked meanwhile, so that a crash before leaves nothing that is kept.
+    fn exchange(&self, staging: &Staging, version: &VersionName, progress: &Progress) -> Outcome<()> {
+        let target = self.root.version(version);
+        let marked = staging.dir().unpublished();
+        File::create_new(&marked).doing("create", &marked)?;
+        sync_folder(&staging.path)?;
+        let beside = self.free_replaced_name(version)?;
+        rename(&staging.path, &beside, RenameFlags::NOREPLACE)?;
+        progress.reached(Step::MovedBeside);
+        if let Err(fault) = rename(&beside, target.path(), RenameFlags::EXCHANGE) {
+            // Back to where it is removed, or each retry would leave a build behind.
+            let _ = rename(&beside, &staging.path, RenameFlags::NOREPLACE);
+            return Err(fault);
+        }
+        progress.reached(Step::Published);
+        // In this order, so that what gave way has a place on the disk before it loses its own, and the build loses its
+        // mark after both have theirs.
+        for folder in [self.root.replaced(), self.root.versions()] {
+            sync_folder(&folder)?;
+        }
+        unmark(&target)?;
+        if only_empty_folders(&beside) {
+            return remove_empty_folders(&beside);
+        }
+        tracing::warn!(%version, kept = %beside.display(), "replaced a folder that was not this version");
+        Ok(())
+    }
+
+    /// Ends exchanges that a crash interrupted: builds that did not come to their name go, those that did lose their mark.
+    fn end_exchanges(&self) -> Outcome<()> {
+        for (parent, is_kept) in [(self.root.replaced(), false), (self.root.versions(), true)] {
+            for entry in fs::read_dir(&parent).doing("list", &parent)? {
+                let dir = VersionDir::new(entry.doing("list", &parent)?.path());
+                if fs::symlink_metadata(dir.unpublished()).is_err() {
+                    continue;
+                }
+                if is_kept {
+                    unmark(&dir)?;
+                } else {
+                    tracing::info!(path = %dir.path().display(), "removing a build that an interrupted run left behind");
+                    rename(dir.path(), &self.root.trash().join(random_name()), RenameFlags::NOREPLACE)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -167,6 +215,10 @@ impl Drop for Staging {
         let _ = fs::remove_dir_all(&self.path);
         let _ = fs::remove_file(self.download());
     }
+}
+
+fn id(metadata: io::Result<Metadata>) -> Option<FileId> {
+    metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn lock(root: &Root) -> Outcome<File> {
@@ -222,25 +274,39 @@ pub(crate) fn make_folder(folder: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Removes everything in a folder.
+/// Removes everything in a folder; what cannot be removed holds up nothing else.
 pub(crate) fn sweep(folder: &Path) -> Outcome<()> {
+    let mut first = Ok(());
     for entry in fs::read_dir(folder).doing("list", folder)? {
         let path = entry.doing("list", folder)?.path();
         tracing::info!(path = %path.display(), "removing what an interrupted run left behind");
-        remove(&path)?;
+        first = first.and(remove(&path));
     }
-    Ok(())
+    first
+}
+
+fn unmark(dir: &VersionDir) -> Outcome<()> {
+    let marked = dir.unpublished();
+    fs::remove_file(&marked).doing("remove", &marked)?;
+    sync_folder(dir.path())
 }
 
 /// Moves a finished build to its name, or exchanges the two.
 pub(crate) fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Outcome<()> {
-    renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).doing("move a build to", to)
+    renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).doing("move something to", to)
 }
 
 /// Free bytes on the file system of `path`; `None` where that cannot be told.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether it is this process that lacks something, so that nothing is said of the file.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 pub(crate) fn is_absent(error: &io::Error) -> bool {

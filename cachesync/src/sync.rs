@@ -1,6 +1,7 @@
 //! The agent's loop: observe, plan, do one thing, report. All file work runs on blocking threads, one piece at a time;
 //! it may be killed at any point.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::progress::{OnStep, Progress};
 use crate::published::Published;
 use crate::root_guard::RootGuard;
 use crate::scrub::{Scrubber, schedule};
-use crate::source::{self, Fetcher};
+use crate::source::{self, Fetcher, Look};
 use crate::status::StatusBoard;
 use crate::store::{Store, free_bytes};
 use crate::watch::TreeWatch;
@@ -35,6 +36,9 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// How long to wait before removing again what could not be removed.
 const DELETE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long not to read everything again because events were lost: a busy node loses some all the time.
+const DOUBT_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How long to wait for the report that the root was replaced, before the end.
 const LAST_REPORT: Duration = Duration::from_secs(5);
@@ -68,6 +72,7 @@ pub struct Agent {
     watch: Option<TreeWatch>,
     wake: Arc<Notify>,
     delete_again: Duration,
+    doubt_again: Duration,
 }
 
 impl Agent {
@@ -85,6 +90,7 @@ impl Agent {
             wake: scrubber.done.clone(),
             scrubber,
             delete_again: Duration::ZERO,
+            doubt_again: Duration::ZERO,
             options,
         }
     }
@@ -114,10 +120,10 @@ impl Agent {
         }
         let Some(config) = self.config.current() else { return Ok(POLL) };
         let wishes = wanted(&config, self.options.published.state().as_deref());
-        let opened = self.open_store().await.and_then(|store| {
-            self.observe(&store, &wishes)?;
-            Ok(store)
-        });
+        let opened = match self.open_store().await {
+            Ok(store) => self.observe(&store, &config, &wishes).await.map(|()| store),
+            Err(fault) => Err(fault),
+        };
         let store = match opened {
             Ok(store) => store,
             Err(fault) => {
@@ -145,14 +151,15 @@ impl Agent {
         let retired = self.options.published.retired();
         let keep = config.rollout.keep;
         let free = Free {
-            bytes: free_bytes(&self.options.root),
+            bytes: self.board.free_bytes(),
             reserve: config.limits.reserve_bytes,
             used: self.board.look(|ledger| ledger.used_bytes()),
             budget: config.limits.cache_bytes,
         };
         let (observed, now) = (self.board.look(|ledger| ledger.observed()), self.board.now());
-        let actions = plan::plan(&observed, &names(wishes), Retired { versions: &retired, keep }, free, now);
-        (actions, plan::next(&observed, keep))
+        let names = names(wishes);
+        let actions = plan::plan(&observed, &names, Retired { versions: &retired, keep }, free, now);
+        (actions, plan::next(&observed, &names, keep, now))
     }
 
     async fn act(&mut self, store: &Arc<Store>, config: &Config, wishes: &[Wanted], action: &Action) {
@@ -165,7 +172,7 @@ impl Agent {
             Action::Refuse(name, reason) => return self.refuse(config, name, *reason),
             Action::Retire(name) => return self.retire(name, true),
             Action::Revive(name) => return self.retire(name, false),
-            Action::Trash(name) => return self.trash(store, name).await,
+            Action::Trash(name) => return self.trash(store, config, name).await,
             Action::Delete => return self.delete(store).await,
         };
         if let Some(wanted) = of(name) {
@@ -173,28 +180,39 @@ impl Agent {
         }
     }
 
-    /// Brings the ledger up to what lies on disk.
-    fn observe(&mut self, store: &Arc<Store>, wishes: &[Wanted]) -> Outcome<()> {
-        let root = store.root();
-        let on_disk = disk::list(root)?;
+    /// Brings the ledger up to what lies on disk. A disk that hangs holds up nobody who asks for the status.
+    async fn observe(&mut self, store: &Arc<Store>, config: &Config, wishes: &[Wanted]) -> Outcome<()> {
+        let configured: BTreeSet<VersionName> =
+            config.revisions().map(|(_, revision)| revision.version.clone()).collect();
+        let may_delete = self.board.now() >= self.delete_again;
+        let (there, asked) = (store.clone(), wishes.to_vec());
+        let look = move || {
+            let root = there.root();
+            let looks: Vec<Look> = asked.iter().map(|wanted| source::look(root, wanted)).collect();
+            let on_disk = disk::list(root, &configured)?;
+            Ok((on_disk, looks, may_delete && disk::has_trash(root), free_bytes(root.path())))
+        };
+        let (on_disk, looks, has_trash, free) = blocking(look).await?;
+        self.board.set_free_bytes(free);
         let names = names(wishes);
-        let has_trash = self.board.now() >= self.delete_again && disk::has_trash(root);
-        let looks: Vec<_> = wishes.iter().map(|wanted| source::look(root, wanted)).collect();
-        self.board.change(|ledger, now| {
+        let unread = self.board.change(|ledger, now| {
             ledger.observe(&names, on_disk, has_trash);
             for (name, look) in names.iter().zip(looks) {
                 ledger.staged(name, look, now);
             }
-        });
-        let unread = self.board.look(|ledger| {
             let unread = ledger.versions.iter().filter(|entry| entry.is_unread());
             unread.map(|entry| entry.name.clone()).collect::<Vec<_>>()
         });
-        for name in unread {
-            // One that cannot be read says nothing of what it takes; it is in nobody's way.
-            let manifest = manifest(store, &name).ok();
-            self.board.change(|ledger, _| ledger.kept(&name, manifest));
+        if unread.is_empty() {
+            return Ok(());
         }
+        let there = store.clone();
+        let read = move || {
+            // One that cannot be read says nothing of what it takes; it is in nobody's way.
+            Ok(unread.into_iter().map(|name| (manifest(&there, &name).ok(), name)).collect::<Vec<_>>())
+        };
+        let read = blocking(read).await?;
+        self.board.change(|ledger, _| read.into_iter().for_each(|(found, name)| ledger.kept(&name, found)));
         Ok(())
     }
 
@@ -259,20 +277,29 @@ impl Agent {
     }
 
     /// Looks at once at what the kernel told of, and sooner than usual where something went untold.
-    fn take_hints(&self) {
+    pub(crate) fn take_hints(&mut self) {
         let Some(hints) = self.watch.as_ref().map(TreeWatch::take) else { return };
         if hints.changed.is_empty() && !hints.overflow {
             return;
         }
-        self.board.change(|ledger, _| {
+        let may_doubt = self.board.now() >= self.doubt_again;
+        self.board.change(|ledger, now| {
             for name in &hints.changed {
-                tracing::warn!(version = %name, "somebody wrote into a published version; reading all of it again");
-                ledger.suspect(name);
+                tracing::info!(version = %name, "something changed in a published version; reading all of it again");
+                ledger.suspect(name, now);
             }
-            if hints.overflow {
+            if hints.overflow && may_doubt {
                 ledger.doubt();
             }
         });
+        if hints.overflow && may_doubt {
+            self.doubt_again = self.board.now() + DOUBT_AGAIN;
+        }
+    }
+
+    /// Whether the root is not what it was, so that nothing that is under way is of any use.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.guard.problem().is_some() || self.store.as_ref().is_some_and(|store| !store.is_intact())
     }
 
     /// Takes what a scrub has found, and begins the next one.
@@ -286,7 +313,7 @@ impl Agent {
                 }
                 Err(fault) => {
                     tracing::warn!(version = %name, %fault, "the scrub found something; reading all of it again");
-                    self.board.change(|ledger, _| ledger.suspect(&name));
+                    self.board.change(|ledger, now| ledger.suspect(&name, now));
                     self.wake.notify_one();
                 }
             }
@@ -310,11 +337,13 @@ impl Agent {
         self.board.change(|ledger, now| ledger.retired(name, is_retired.then_some(now)));
     }
 
-    async fn trash(&mut self, store: &Arc<Store>, name: &VersionName) {
+    async fn trash(&mut self, store: &Arc<Store>, config: &Config, name: &VersionName) {
         self.scrubber.end(name);
+        // It serves where the version is wanted again: a stage runs only when its pod starts.
+        let keep_copy = config.revisions().any(|(_, revision)| revision.version == *name);
         let (there, version, progress) =
             (store.clone(), name.clone(), Progress::new(self.options.on_step.clone()));
-        match blocking(move || there.trash(&version, &progress)).await {
+        match blocking(move || there.trash(&version, keep_copy, &progress)).await {
             Ok(()) => {
                 tracing::info!(version = %name, "removed, since no pod names it any more");
                 self.metrics.removed(name);

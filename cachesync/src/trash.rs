@@ -17,12 +17,14 @@ use crate::store::{Store, is_absent, random_name, rename};
 
 impl Store {
     /// Takes the names of a version and of all that belongs to it away: damaged trees and the staged copy first, the
-    /// version last, so that it stays known until everything has gone.
-    pub fn trash(&self, version: &VersionName, progress: &Progress) -> Outcome<()> {
+    /// version last, so that it stays known until everything has gone. The staged copy stays where `keep_copy` says so.
+    pub fn trash(&self, version: &VersionName, keep_copy: bool, progress: &Progress) -> Outcome<()> {
         self.check_intact()?;
         let root = self.root();
         let mut doomed = self.replaced_of(version)?;
-        doomed.push(root.staged_source(version).path().to_owned());
+        if !keep_copy {
+            doomed.push(root.staged_source(version).path().to_owned());
+        }
         doomed.push(root.version(version).path().to_owned());
         for folder in doomed {
             if fs::symlink_metadata(&folder).is_err_and(|error| is_absent(&error)) {
@@ -39,15 +41,17 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what has lost its name.
+    /// Removes what has lost its name; what cannot be removed holds up nothing else.
     pub fn delete(&self, progress: &Progress) -> Outcome<()> {
         self.check_intact()?;
         let trash = self.root().trash();
+        let mut first = Ok(());
         for entry in fs::read_dir(&trash).doing("list", &trash)? {
-            remove(&entry.doing("list", &trash)?.path())?;
+            let removed = remove(&entry.doing("list", &trash)?.path());
+            first = first.and(removed);
             progress.reached(Step::Deleted);
         }
-        Ok(())
+        first
     }
 
     /// Takes the names of everything away.

@@ -95,21 +95,25 @@ impl Work {
         match task {
             Task::Adopt => adopt(&self.store, self.manifest()?, &self.canary_root, false),
             Task::Verify => adopt(&self.store, self.manifest()?, &self.canary_root, true),
-            Task::Install => self.install(None),
-            // Where even the manifest is lost since before this process began, nobody knows what it was.
-            Task::Repair => {
-                let before = self.known.clone().or_else(|| self.manifest().ok());
-                self.install(before.as_ref().map(|manifest| manifest.tree_sha256.as_str()))
-            }
+            Task::Install | Task::Repair => self.install(),
         }
     }
 
     fn manifest(&self) -> Outcome<Manifest> {
-        manifest(&self.store, &self.wanted.version)
+        let found = manifest(&self.store, &self.wanted.version)?;
+        if found.arch == self.arch {
+            return Ok(found);
+        }
+        let message = format!("{} was built for {}, this node is {}", found.version, found.arch, self.arch);
+        Err(Fault::new(FaultReason::CheckFailed, message))
     }
 
-    fn install(&self, digest: Option<&str>) -> Outcome<Installed> {
+    /// Where even the manifest is lost since before this process began, nobody knows what it was.
+    fn install(&self) -> Outcome<Installed> {
         self.store.check_intact()?;
+        let before =
+            self.known.clone().or_else(|| self.manifest().ok()).filter(|before| before.arch == self.arch);
+        let digest = before.as_ref().map(|manifest| manifest.tree_sha256.as_str());
         let job = Job { wanted: &self.wanted, limits: self.limits, arch: self.arch, digest };
         install(&self.store, job, &self.fetcher, &self.canary_root, &self.progress)
     }

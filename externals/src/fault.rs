@@ -73,6 +73,8 @@ pub enum FaultReason {
     CanaryNotVisible,
     /// The node's file system forbids execution.
     NoExec,
+    /// What the agent writes carries SELinux categories, so that no other pod may read it.
+    SelinuxCategories,
     /// The programs are for another architecture.
     WrongArch,
     /// The install was stopped, since the configuration changed.
@@ -86,7 +88,7 @@ pub enum FaultReason {
 
 impl FaultReason {
     /// Every reason that this program gives, for metrics and documentation.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::RootNotWritable,
         Self::RootUnsafe,
         Self::RootLocked,
@@ -120,6 +122,7 @@ impl FaultReason {
         Self::CanaryFailed,
         Self::CanaryNotVisible,
         Self::NoExec,
+        Self::SelinuxCategories,
         Self::WrongArch,
         Self::Cancelled,
         Self::Io,
@@ -130,7 +133,10 @@ impl FaultReason {
     /// Faults of the source are the same on every node: a version that has them is never offered. A node is judged by
     /// the versions that are offered, so that a new revision never condemns nodes that serve the old one.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::NoExec | Self::WrongArch | Self::DiskFull | Self::CheckFailed)
+        matches!(
+            self,
+            Self::NoExec | Self::SelinuxCategories | Self::WrongArch | Self::DiskFull | Self::CheckFailed
+        )
     }
 
     /// Whether only another run of the stage can end it, so that trying again by the clock is of no use.
@@ -184,6 +190,9 @@ impl FaultReason {
             Self::CanaryFailed => "Node.js does not run as it should",
             Self::CanaryNotVisible => "the canary does not see the build",
             Self::NoExec => "the node's file system forbids execution",
+            Self::SelinuxCategories => {
+                "what the agent writes carries SELinux categories, so that no other pod may read it"
+            }
             Self::WrongArch => "the programs are for another architecture",
             Self::Cancelled => "the install was stopped, since the configuration changed",
             Self::Io => "any other error of the operating system",
@@ -243,6 +252,9 @@ impl FaultReason {
             Self::CanaryNotVisible => "check --canary-root: it must show the same folder as --root",
             Self::Cancelled => "nothing; it is tried again with the new configuration",
             Self::NoExec => "choose a root on a file system that is not mounted noexec",
+            Self::SelinuxCategories => {
+                "give the agent's container `seLinuxOptions: {level: s0}`, and relabel the root with chcon -R -l s0"
+            }
             Self::WrongArch => "check the profile's source for this architecture",
             Self::Io | Self::Unknown => "see the message; the install is tried again",
         }

@@ -107,6 +107,11 @@ impl VersionDir {
         self.0.join("manifest.json")
     }
 
+    /// Stands beside the tree while a build is about to take the place of another folder, so that it is known from that.
+    pub fn unpublished(&self) -> PathBuf {
+        self.0.join("unpublished")
+    }
+
     /// The kept entries.
     pub fn tree(&self) -> PathBuf {
         self.0.join("tree")

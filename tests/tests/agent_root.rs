@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use headstart_tests::agent::{Agent, Node};
-use headstart_tests::programs::program;
+use headstart_tests::programs::{program, repository};
 use headstart_tests::tree::{self, NODE16, directory_config};
 use headstart_tests::wait::until;
 use serde_json::{Value, json};
@@ -36,7 +36,8 @@ async fn a_restart_adopts_what_is_there_and_repairs_what_is_damaged() {
 
 #[tokio::test]
 async fn what_does_not_belong_into_a_version_is_damage_too() {
-    let spoilers: [fn(&std::path::Path); 4] = [
+    let spoilers: [fn(&std::path::Path); 5] = [
+        |version| fs::rename(version.join("tree/node16"), version.join("tree/node99")).unwrap(),
         |version| fs::create_dir(version.join("tree/node20")).unwrap(),
         |version| fs::write(version.join("foreign"), "x").unwrap(),
         |version| fs::remove_file(version.join("farm/node16")).unwrap(),
@@ -248,4 +249,33 @@ async fn a_root_that_is_replaced_below_its_mount_is_reported_and_ends_the_agent(
         until(&format!("it says that the root was {word}"), told).await;
         assert_eq!(agent.ended().await.code(), Some(1), "so that it is started anew with the new root");
     }
+}
+
+/// The capabilities that the DaemonSet gives to the agent, as `setpriv` spells them.
+fn deployed_capabilities() -> String {
+    let manifest = fs::read_to_string(repository().join("deploy/cachesync/daemonset.yaml")).unwrap();
+    let added = manifest.lines().find_map(|line| line.trim().strip_prefix("add: [")).unwrap();
+    let names = added.trim_end_matches(']').split(", ").map(|name| format!(",+{}", name.to_lowercase()));
+    format!("-all{}", names.collect::<String>())
+}
+
+#[tokio::test]
+async fn what_somebody_else_took_over_is_repaired_with_the_rights_that_are_deployed() {
+    if !rustix::process::geteuid().is_root() {
+        return headstart_tests::bed::command::say("skipped: only root has capabilities to give up");
+    }
+    let node = Node::with_folder();
+    node.start().ready().await;
+    let version = node.installed();
+    for path in [version.clone(), version.join("tree"), version.join("tree/node16")] {
+        std::os::unix::fs::chown(&path, Some(1000), Some(1000)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let shipped = node.command();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", &deployed_capabilities()]);
+    command.arg(shipped.get_program()).args(shipped.get_args());
+    let agent = Agent::spawn(command);
+    agent.status("it is repaired", |status| status["versions"][0]["repairs"] == 1).await;
+    assert_eq!(fs::metadata(node.installed().join("tree")).unwrap().permissions().mode() & 0o777, 0o755);
 }

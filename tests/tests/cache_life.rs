@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use headstart_externals::report::{NodeReport, VersionState};
+use headstart_externals::report::{NodeReport, VersionReport, VersionState};
 use headstart_externals::state::Phase;
 use headstart_tests::agent::{Agent, Node};
 use headstart_tests::programs::{program, repository};
 use headstart_tests::published::Publisher;
 use headstart_tests::tree::directory_config;
 use headstart_tests::wait::until;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::Value;
 
 const LICENSE: &str = "tree/node16/LICENSE";
@@ -41,7 +42,7 @@ async fn a_foreign_write_is_noticed_at_once_and_repaired() {
     corrupt(&node.installed().join(LICENSE));
     let after = agent.status("it is repaired", repaired).await;
     assert_eq!(after["versions"][0]["treeSha256"], before["versions"][0]["treeSha256"]);
-    assert!(agent.has_said("somebody wrote into a published version; reading all of it again"));
+    assert!(agent.has_said("something changed in a published version; reading all of it again"));
     assert_eq!(node.list("replaced").len(), 1, "running pods may use the damaged tree, so it is kept");
     let (_, metrics) = agent.get("/metrics").await.unwrap();
     for line in
@@ -129,7 +130,8 @@ async fn a_thousand_versions_of_garbage_hold_up_nothing_and_go_when_they_are_ret
         |report: &NodeReport| report.version_count == 1001 && report.versions[0].state == VersionState::Ready;
     let report = until("the report counts them", || async { cluster.report().filter(is_ready) }).await;
     assert!(report.versions[0].wanted, "what is wanted comes first");
-    assert!(report.versions[1..].iter().all(|version| version.state == VersionState::Kept));
+    let useless = |version: &VersionReport| !version.wanted && version.state == VersionState::Failed;
+    assert!(report.versions[1..].iter().all(useless), "no pod finds anything in them");
     assert_eq!(node.list("versions").len(), 1001, "nothing goes without a word");
     // As the controller does it: never all at once.
     for (at, some) in names.chunks(250).enumerate() {
@@ -258,11 +260,81 @@ async fn a_manifest_that_cannot_be_read_is_damage() {
     let agent = node.start();
     agent.ready().await;
     let manifest = node.installed().join("manifest.json");
-    fs::remove_file(&manifest).unwrap();
-    fs::create_dir(&manifest).unwrap();
-    fs::write(manifest.join("x"), "x").unwrap();
+    let folder = node.path("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("x"), "x").unwrap();
+    renameat_with(CWD, &folder, CWD, &manifest, RenameFlags::EXCHANGE).unwrap();
     agent.status("it is repaired", repaired).await;
     assert!(manifest.is_file());
+}
+
+#[tokio::test]
+async fn a_tree_or_a_farm_that_is_gone_is_damage() {
+    for part in ["tree", "farm"] {
+        let node = Node::with_folder();
+        let agent = node.start();
+        agent.ready().await;
+        fs::rename(node.installed().join(part), node.path("gone")).unwrap();
+        agent.status("it is repaired", repaired).await;
+        assert!(node.installed().join(part).join("node16").symlink_metadata().is_ok());
+        drop(agent);
+        fs::remove_dir_all(node.installed().join(part)).unwrap();
+        let agent = node.start();
+        agent.status("it is repaired after a start", repaired).await;
+    }
+}
+
+#[tokio::test]
+async fn folders_of_the_root_that_are_taken_away_are_made_again() {
+    let node = Node::with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    for folder in ["versions", "replaced", "staging", "trash"] {
+        fs::rename(node.root().join(folder), node.path(&format!("gone-{folder}"))).unwrap();
+        let back = || async {
+            (node.root().join(folder).is_dir() && node.list("versions").len() == 1).then_some(())
+        };
+        until(&format!("{folder} is there again"), back).await;
+        agent.ready().await;
+    }
+}
+
+#[tokio::test]
+async fn repairs_that_do_not_last_become_rare() {
+    let node = Node::with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    let repairs = |status: &Value| status["versions"][0]["repairs"].as_u64().unwrap();
+    corrupt(&node.installed().join(LICENSE));
+    agent.status("it is repaired", |status| status["ready"] == true && repairs(status) == 1).await;
+    corrupt(&node.installed().join(LICENSE));
+    let damaged = |status: &Value| status["versions"][0]["damaged"] == true;
+    let status = agent.status("it waits", damaged).await;
+    let version = &status["versions"][0];
+    assert!(version["retryInSeconds"].as_f64().unwrap() > 0.0, "{version}");
+    assert_eq!((version["damagedFiles"].as_u64(), version["replaced"].as_u64()), (Some(1), Some(1)));
+    agent.status("it is repaired all the same", |status| repairs(status) == 2).await;
+}
+
+#[tokio::test]
+async fn what_lies_in_replaced_counts_against_the_budget() {
+    let node = Node::with_folder();
+    let used = node.start().ready().await["usedBytes"].as_u64().unwrap();
+    let config = directory_config(&node.path("externals"));
+    node.configure(&config.replace("limits: {", &format!("limits: {{cacheBytes: {}, ", 2 * used + used / 2)));
+    let agent = node.start();
+    agent.ready().await;
+    for repairs in [1, 2] {
+        corrupt(&node.installed().join(LICENSE));
+        if repairs == 1 {
+            agent.status("it is repaired", repaired).await;
+        }
+    }
+    let message = |status: &Value| status["versions"][0]["fault"]["message"].as_str().map(str::to_owned);
+    let refused = |status: &Value| message(status).is_some_and(|text| text.contains("OverBudget"));
+    let status = agent.status("no more room", refused).await;
+    assert_eq!(status["versions"][0]["fault"]["reason"], "CheckFailed", "the damage is what matters");
+    assert_eq!(node.list("replaced").len(), 1);
 }
 
 /// A wall clock that the test sets, for programs that have the returned library preloaded.

@@ -20,7 +20,10 @@ pub struct Entry {
     pub(crate) name: VersionName,
     pub(crate) wanted: bool,
     pub(crate) disk: Disk,
-    pub(crate) leftovers: bool,
+    /// Trees that gave way to it and may still be in use.
+    pub(crate) replaced: u32,
+    /// Whether a stage has left a copy for it.
+    pub(crate) has_copy: bool,
     pub(crate) changed: i64,
     pub(crate) standing: Standing,
     pub(crate) manifest: Option<Manifest>,
@@ -39,6 +42,9 @@ pub struct Entry {
     /// When all of it was last read and found sound.
     pub(crate) verified_at: Option<Duration>,
     pub(crate) repairs: u32,
+    pub(crate) repaired_at: Option<Duration>,
+    /// How often in a row something said that it was changed, and it was not.
+    pub(crate) alarms: u32,
     /// Whether its manifest was looked for while nobody wanted it.
     pub(crate) examined: bool,
 }
@@ -49,7 +55,8 @@ impl Entry {
             name,
             wanted: false,
             disk: Disk::Absent,
-            leftovers: false,
+            replaced: 0,
+            has_copy: false,
             changed: 0,
             standing: Standing::Unknown,
             manifest: None,
@@ -63,6 +70,8 @@ impl Entry {
             retired_since: None,
             verified_at: None,
             repairs: 0,
+            repaired_at: None,
+            alarms: 0,
             examined: false,
         }
     }
@@ -70,14 +79,26 @@ impl Entry {
     /// In the words of the report.
     pub fn state(&self) -> VersionState {
         match self.standing {
-            _ if !self.wanted => VersionState::Kept,
-            Standing::Ready | Standing::Suspect if self.disk != Disk::Absent => VersionState::Ready,
+            _ if !self.wanted && self.is_mountable() => VersionState::Kept,
+            _ if !self.wanted => VersionState::Failed,
+            Standing::Ready | Standing::Suspect { .. } if self.disk != Disk::Absent => VersionState::Ready,
             _ if self.progress.is_some() => VersionState::Installing,
             Standing::Damaged { .. } | Standing::Failed { .. } => VersionState::Failed,
             Standing::Waiting if self.is_patient() => VersionState::Pending,
             Standing::Waiting => VersionState::Failed,
-            Standing::Unknown | Standing::Ready | Standing::Suspect => VersionState::Pending,
+            Standing::Unknown | Standing::Ready | Standing::Suspect { .. } => VersionState::Pending,
         }
+    }
+
+    /// Whether anything of it lies elsewhere.
+    pub(crate) fn has_leftovers(&self) -> bool {
+        self.replaced > 0 || self.has_copy
+    }
+
+    /// Whether pods that name it find what they need.
+    fn is_mountable(&self) -> bool {
+        let is_damaged = matches!(self.standing, Standing::Damaged { .. });
+        self.disk == Disk::Complete && self.manifest.is_some() && !is_damaged
     }
 
     /// Whether nobody knows yet what it holds, and nobody wants it.

@@ -14,6 +14,7 @@ use headstart_externals::manifest::Manifest;
 use headstart_externals::report::{NodeReport, VersionReport, VersionState};
 use headstart_externals::version::VersionName;
 
+use crate::backoff;
 use crate::fault::Fault;
 use crate::install::Installed;
 use crate::plan::{Disk, Observed, Seen, Standing};
@@ -24,6 +25,9 @@ pub use entry::Entry;
 
 /// Hex digits of a tree's digest in a report: enough to compare nodes.
 const REPORTED_DIGITS: usize = 16;
+
+/// How long a repair has to last for the next one to be tried at once.
+const LASTING: Duration = Duration::from_secs(3600);
 
 /// The node's versions and what is wrong with the node itself.
 pub struct Ledger {
@@ -50,8 +54,10 @@ pub struct OnDisk {
     pub name: VersionName,
     /// What lies under the name.
     pub disk: Disk,
-    /// Whether damaged trees or a staged copy lie elsewhere.
-    pub leftovers: bool,
+    /// How many trees lie elsewhere that gave way to it.
+    pub replaced: u32,
+    /// Whether a stage has left a copy for it.
+    pub staged: bool,
     /// When its folder was last changed, in seconds since 1970; the order in which versions are reported, no more.
     pub changed: i64,
 }
@@ -59,7 +65,7 @@ pub struct OnDisk {
 impl OnDisk {
     /// Nothing of a version is there.
     pub fn nothing(name: VersionName) -> Self {
-        Self { name, disk: Disk::Absent, leftovers: false, changed: 0 }
+        Self { name, disk: Disk::Absent, replaced: 0, staged: false, changed: 0 }
     }
 }
 
@@ -88,11 +94,11 @@ impl Ledger {
         let mut entry = |name: &VersionName, wanted: bool, found: Option<OnDisk>| {
             let entry = known.remove(name).unwrap_or_else(|| Entry::new(name.clone()));
             let found = found.unwrap_or_else(|| OnDisk::nothing(name.clone()));
-            let OnDisk { disk, leftovers, changed, .. } = found;
+            let OnDisk { disk, replaced, staged, changed, .. } = found;
             if entry.disk != Disk::Absent && disk == Disk::Absent {
                 tracing::warn!(version = %name, "a version that was there is gone");
             }
-            Entry { wanted, disk, leftovers, changed, ..entry }
+            Entry { wanted, disk, replaced, has_copy: staged, changed, ..entry }
         };
         for name in wanted {
             let found = on_disk.remove(name);
@@ -110,11 +116,12 @@ impl Ledger {
 
     /// Takes over what is wanted now where nobody can say what lies on disk.
     pub fn want(&mut self, wanted: &[VersionName]) {
-        let there = |entry: &Entry| entry.disk != Disk::Absent || entry.leftovers;
+        let there = |entry: &Entry| entry.disk != Disk::Absent || entry.has_leftovers();
         let on_disk = self.versions.iter().filter(|entry| there(entry)).map(|entry| OnDisk {
             name: entry.name.clone(),
             disk: entry.disk,
-            leftovers: entry.leftovers,
+            replaced: entry.replaced,
+            staged: entry.has_copy,
             changed: entry.changed,
         });
         let on_disk = on_disk.collect();
@@ -155,7 +162,10 @@ impl Ledger {
     ) {
         self.update(name, |entry| {
             let is_repair = matches!(entry.standing, Standing::Damaged { .. });
+            let was_alarm = matches!(entry.standing, Standing::Suspect { .. });
             *entry = Entry {
+                alarms: if was_alarm { entry.alarms.saturating_add(1) } else { 0 },
+                repaired_at: if is_repair { verified_at } else { entry.repaired_at },
                 disk: Disk::Complete,
                 standing: Standing::Ready,
                 manifest: Some(installed.manifest),
@@ -178,17 +188,20 @@ impl Ledger {
         self.update(name, |entry| {
             entry.verified_at = Some(now);
             entry.progress = None;
-            if entry.standing == Standing::Suspect {
+            if matches!(entry.standing, Standing::Suspect { .. }) {
                 entry.standing = Standing::Ready;
             }
         });
     }
 
     /// Something says that a version which serves pods was changed.
-    pub fn suspect(&mut self, name: &VersionName) {
+    ///
+    /// All of it is read at once, but ever more rarely where that found nothing: somebody may touch it all the time.
+    pub fn suspect(&mut self, name: &VersionName, now: Duration) {
         self.update(name, |entry| {
             if entry.standing == Standing::Ready {
-                entry.standing = Standing::Suspect;
+                let wait = if entry.alarms == 0 { Duration::ZERO } else { backoff::delay(entry.alarms, 1.0) };
+                entry.standing = Standing::Suspect { look_at: now + wait };
             }
         });
     }
@@ -204,10 +217,13 @@ impl Ledger {
         served.map(|entry| (&entry.name, entry.verified_at))
     }
 
-    /// What pods are given is not what was built; the repair is due at once.
+    /// What pods are given is not what was built. The repair is due at once, but ever more rarely where the last one did not
+    /// last: each leaves a damaged tree behind.
     pub fn damaged(&mut self, name: &VersionName, fault: Fault, now: Duration) {
         self.update(name, |entry| {
-            entry.standing = Standing::Damaged { retry_at: now };
+            let lasted = entry.repaired_at.is_none_or(|at| now.saturating_sub(at) >= LASTING);
+            let wait = if lasted { Duration::ZERO } else { backoff::delay(entry.repairs, 1.0) };
+            entry.standing = Standing::Damaged { retry_at: now + wait };
             entry.damage = Some(fault.clone());
             entry.fault = Some(fault);
             entry.progress = None;
@@ -272,15 +288,11 @@ impl Ledger {
         self.update(name, |entry| entry.retired_since = since);
     }
 
-    /// Bytes of all versions on disk.
+    /// Bytes of all versions on disk, with the trees that gave way to them, which are taken to be as large.
     pub fn used_bytes(&self) -> u64 {
-        self.manifests().map(|manifest| manifest.bytes).sum()
-    }
-
-    /// The manifests of the versions on disk.
-    fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        let there = self.versions.iter().filter(|entry| entry.disk == Disk::Complete);
-        there.filter_map(|entry| entry.manifest.as_ref())
+        let bytes = |entry: &Entry| entry.manifest.as_ref().map_or(0, |manifest| manifest.bytes);
+        let trees = |entry: &Entry| u64::from(entry.disk == Disk::Complete) + u64::from(entry.replaced);
+        self.versions.iter().map(|entry| bytes(entry).saturating_mul(trees(entry))).sum()
     }
 
     /// What the plan is made over.
@@ -288,7 +300,7 @@ impl Ledger {
         let versions = self.versions.iter().map(|entry| Seen {
             name: entry.name.clone(),
             disk: entry.disk,
-            leftovers: entry.leftovers,
+            leftovers: entry.has_leftovers(),
             standing: entry.standing,
             retired_since: entry.retired_since,
         });

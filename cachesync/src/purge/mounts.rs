@@ -1,6 +1,7 @@
 //! The processes on this machine that have a part of the cache mounted, as far as this process may see them.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 /// Processes with a mount of something below `root`, other than this one's own mounts of the root itself.
@@ -9,10 +10,19 @@ pub(super) fn users(root: &Path) -> Vec<String> {
     let Some(place) = Place::of(&own, root) else { return Vec::new() };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let uses = |number: &u32| {
-        fs::read_to_string(format!("/proc/{number}/mountinfo")).is_ok_and(|mounts| place.is_used_in(&mounts))
+    let user = |number: u32| match fs::read_to_string(format!("/proc/{number}/mountinfo")) {
+        Ok(mounts) => place.is_used_in(&mounts).then(|| format!("process {number}")),
+        Err(error) if is_gone(&error) => None,
+        Err(error) => Some(format!("process {number}, whose mounts cannot be read ({error})")),
     };
-    numbers.filter(uses).map(|number| format!("process {number}")).collect()
+    numbers.filter_map(user).collect()
+}
+
+/// Whether the process has ended; what is left of one that nobody waits for has no mounts any more.
+fn is_gone(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOENT | Errno::SRCH | Errno::INVAL))
 }
 
 /// Where a folder lies: the number of its file system, and its path there.
@@ -36,7 +46,9 @@ impl Place {
     fn is_used_in(&self, mounts: &str) -> bool {
         let below = format!("{}/", self.path);
         let mut mounts = mounts.lines().filter_map(Mount::read);
-        mounts.any(|mount| mount.device == self.device && mount.root.starts_with(&below))
+        mounts.any(|mount| {
+            mount.device == self.device && mount.root.len() > below.len() && mount.root.starts_with(&below)
+        })
     }
 }
 
@@ -80,6 +92,10 @@ mod tests {
         assert!(cache.is_used_in(pod));
         let other = "90 80 254:0 /lib/headstart/versions/v/tree /__e ro - ext4 /dev/vda rw\n";
         assert!(!cache.is_used_in(other), "another file system");
+        let disk = "36 30 254:2 / /cache rw - ext4 /dev/vdc rw\n";
+        let own_disk = Place::of(disk, Path::new("/cache")).unwrap();
+        assert!(!own_disk.is_used_in(disk), "a file system of its own");
+        assert!(own_disk.is_used_in("9 8 254:2 /versions/v/tree /__e ro - ext4 /dev/vdc rw\n"));
         let beside = "90 80 254:1 /lib/headstart-other/x /x ro - ext4 /dev/vdb rw\n";
         assert!(!cache.is_used_in(beside));
     }

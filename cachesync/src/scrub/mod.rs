@@ -79,10 +79,13 @@ impl Scrubber {
             let mut pace = Pace::new(bytes_per_second);
             let outcome = verify(&store, &manifest, &mut |bytes| {
                 read.fetch_add(bytes, Ordering::Relaxed);
-                if ended.load(Ordering::Relaxed) {
-                    return Err(Fault::new(FaultReason::Cancelled, "the scrub was ended"));
+                pace.read(bytes);
+                while let Some(pause) = pace.pause() {
+                    if ended.load(Ordering::Relaxed) {
+                        return Err(Fault::new(FaultReason::Cancelled, "the scrub was ended"));
+                    }
+                    thread::sleep(pause);
                 }
-                thread::sleep(pace.pause(bytes));
                 Ok(())
             });
             // Nobody listens where the scrub was ended.

@@ -34,6 +34,7 @@ struct Shared {
     published: Published,
     ledger: Mutex<Ledger>,
     scrub: Mutex<Option<ScrubProgress>>,
+    free_bytes: Mutex<Option<u64>>,
 }
 
 impl StatusBoard {
@@ -47,6 +48,7 @@ impl StatusBoard {
             published,
             ledger: Mutex::new(ledger),
             scrub: Mutex::default(),
+            free_bytes: Mutex::default(),
         };
         Self { shared: Arc::new(shared), reports, sent: watch::Sender::new(None) }
     }
@@ -91,6 +93,16 @@ impl StatusBoard {
         *self.shared.scrub.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
+    /// Free bytes on the root's file system when that was last looked at.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        *self.shared.free_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many bytes are free on the root's file system.
+    pub(crate) fn set_free_bytes(&self, bytes: Option<u64>) {
+        *self.shared.free_bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
+
     /// Everything, as of now.
     pub fn status(&self) -> NodeStatus {
         let scrub = self.shared.scrub.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -101,8 +113,7 @@ impl StatusBoard {
         });
         let now = self.now();
         let status = self.look(|ledger| NodeStatus::of(ledger, now));
-        // A file system that hangs must not hold up whoever changes the ledger.
-        let free_bytes = crate::store::free_bytes(self.shared.root.as_ref());
+        let free_bytes = self.free_bytes();
         NodeStatus { root: self.shared.root.clone(), free_bytes, published, scrub, ..status }
     }
 

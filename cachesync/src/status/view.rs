@@ -31,6 +31,8 @@ pub struct NodeStatus {
     pub arch: Arch,
     /// Version of the agent.
     pub agent: &'static str,
+    /// Seconds since the agent started.
+    pub uptime_seconds: f64,
     /// The root folder.
     pub root: String,
     /// Free bytes on the root's file system; absent where that cannot be told.
@@ -73,8 +75,12 @@ pub struct VersionStatus {
     pub state: VersionState,
     /// Whether its tree is known to be damaged.
     pub damaged: bool,
+    /// How many files of it are missing, foreign or changed; 0 while it is not damaged.
+    pub damaged_files: usize,
     /// How often damage was repaired since the agent started.
     pub repairs: u32,
+    /// Trees that gave way to it and stay until it is retired, since running pods may use them.
+    pub replaced: u32,
     /// Regular files and links in the tree; 0 while there is none.
     pub files: usize,
     /// Bytes in the tree; 0 while there is none.
@@ -110,6 +116,7 @@ impl NodeStatus {
             node: ledger.node.clone(),
             arch: ledger.arch,
             agent: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: now.as_secs_f64(),
             root: String::new(),
             free_bytes: None,
             used_bytes: ledger.used_bytes(),
@@ -132,7 +139,9 @@ impl VersionStatus {
             wanted: entry.wanted,
             state: entry.state(),
             damaged: matches!(entry.standing, Standing::Damaged { .. }),
+            damaged_files: entry.damage.as_ref().map_or(0, |damage| damage.files),
             repairs: entry.repairs,
+            replaced: entry.replaced,
             files: manifest.map_or(0, |manifest| manifest.files.len()),
             bytes: manifest.map_or(0, |manifest| manifest.bytes),
             tree_sha256: manifest.map(|manifest| manifest.tree_sha256.clone()),

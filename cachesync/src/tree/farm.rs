@@ -11,6 +11,7 @@ use headstart_externals::manifest::{FileRecord, Manifest};
 use headstart_externals::relpath::RelPath;
 
 use crate::fault::{Fault, IoContext, Outcome};
+use crate::tree::inspect::unreadable;
 use crate::tree::writer::set_folder_mode;
 
 /// Writes the farm for the entries of a tree.
@@ -29,8 +30,8 @@ pub(crate) fn write(dir: &VersionDir, files: &BTreeMap<RelPath, FileRecord>) -> 
 pub(crate) fn check(dir: &VersionDir, manifest: &Manifest) -> Outcome<()> {
     let farm = dir.farm();
     let mut names = BTreeSet::new();
-    for entry in fs::read_dir(&farm).doing("list", &farm)? {
-        names.insert(entry.doing("list", &farm)?.file_name());
+    for entry in fs::read_dir(&farm).map_err(|error| unreadable(&farm, &error))? {
+        names.insert(entry.map_err(|error| unreadable(&farm, &error))?.file_name());
     }
     let entries = manifest.entries();
     let is_link =

@@ -16,7 +16,7 @@ pub(crate) fn check(tree: &Path) -> Outcome<()> {
     let label = String::from_utf8_lossy(&label[..length]).trim_end_matches('\0').to_owned();
     if has_categories(&label) {
         let message = format!("{} has the SELinux label {label}; other pods may not read it", tree.display());
-        return Err(Fault::new(FaultReason::NoExec, message));
+        return Err(Fault::new(FaultReason::SelinuxCategories, message));
     }
     Ok(())
 }
