@@ -8,7 +8,6 @@ use headstart_tests::bed::{Cluster, Turn};
 use headstart_tests::deploy;
 use headstart_tests::node_cache::NodeCache;
 use headstart_tests::wait::until;
-use serde_json::Value;
 
 use super::{FIRST, PROFILE, RAN, RUN_NODE, SECOND, config, runs_node, turn, workflow};
 
@@ -39,12 +38,22 @@ async fn a_pod_keeps_the_version_that_it_began_with_and_then_that_version_goes()
     pods.delete("old");
     cache.published("the old version is retired", |state| is(state, &a, Phase::Retired)).await;
     until("the old version is gone", || async { (!has(&cache, &a)).then_some(()) }).await;
-    assert!(!cache.list("staged").contains(&a), "with its staged copy");
     assert_eq!(pods.exec("new", RUN_NODE), RAN);
     cache.event((NAMESPACE, "headstart-config"), "VersionRetired", &a).await;
-    take_first_revision_out(turn.cluster);
-    cache.published("the old version is forgotten", |state| state.versions.len() == 1).await;
+
+    roll_back(turn.cluster);
+    cache.published("the old version is back", |state| is(state, &a, Phase::Offered)).await;
+    turn.gives(namespace.name(), Some(&a)).await;
+    take_second_revision_out(turn.cluster);
+    cache.event((NAMESPACE, "headstart-config"), "RevisionTakenOutEarly", &b).await;
+    assert_eq!(pods.exec("new", RUN_NODE), RAN);
+    assert!(has(&cache, &b), "a pod carries it");
     pods.delete("new");
+    cache.published("the newer version is forgotten", |state| state.versions.len() == 1).await;
+    for folder in ["versions", "staged"] {
+        assert!(!cache.list(folder).contains(&b), "{:?}", cache.list(folder));
+    }
+    assert!(has(&cache, &a));
 }
 
 /// Brings in a second revision, first with a stage of the wrong image; its version, once it is offered.
@@ -69,12 +78,16 @@ async fn second_revision(turn: &Turn<'_>, cache: &NodeCache<'_>) -> String {
     offered.unwrap().name.to_string()
 }
 
-fn take_first_revision_out(cluster: &Cluster) {
-    let mut objects = deploy::configured(cluster, &config(&[SECOND]));
-    let is_first = |object: &Value| object["metadata"]["name"] == stage(FIRST);
-    objects.retain(|object| !is_first(object));
-    headstart::apply_all(cluster, objects).unwrap();
-    cluster.kubectl(&["delete", "daemonset", &stage(FIRST), "--namespace", NAMESPACE]).unwrap();
+/// The first revision again, which every node has thrown away but for the copy of its stage.
+fn roll_back(cluster: &Cluster) {
+    let mut config = config(&[FIRST, SECOND]);
+    config["profiles"][0]["offer"] = FIRST.into();
+    headstart::apply_all(cluster, deploy::configured(cluster, &config)).unwrap();
+}
+
+fn take_second_revision_out(cluster: &Cluster) {
+    headstart::apply_all(cluster, deploy::configured(cluster, &config(&[FIRST]))).unwrap();
+    cluster.kubectl(&["delete", "daemonset", &stage(SECOND), "--namespace", NAMESPACE]).unwrap();
 }
 
 fn stage(revision: &str) -> String {
