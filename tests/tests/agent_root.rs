@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use headstart_tests::agent::{Agent, Node};
+use headstart_tests::archive::config;
 use headstart_tests::programs::{program, repository};
 use headstart_tests::tree::{self, NODE16, directory_config};
 use headstart_tests::wait::until;
@@ -278,4 +279,20 @@ async fn what_somebody_else_took_over_is_repaired_with_the_rights_that_are_deplo
     let agent = Agent::spawn(command);
     agent.status("it is repaired", |status| status["versions"][0]["repairs"] == 1).await;
     assert_eq!(fs::metadata(node.installed().join("tree")).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[tokio::test]
+async fn a_root_that_is_replaced_is_noticed_while_something_is_installed() {
+    let node = Node::with_folder();
+    // Accepts and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/source.tar.gz", silent.local_addr().unwrap());
+    node.configure(&config(&url, &"0".repeat(64)));
+    fs::create_dir_all(node.path("host")).unwrap();
+    let Some(mut agent) = in_own_mounts(&node, "mount --bind host root") else { return };
+    agent.status("it installs", |status| status["versions"][0]["state"] == "installing").await;
+    fs::rename(node.path("host"), node.path("other")).unwrap();
+    fs::create_dir(node.path("host")).unwrap();
+    assert_eq!(agent.ended().await.code(), Some(1));
+    assert!(agent.log().iter().any(|line| line["reason"] == "RootReplaced"));
 }

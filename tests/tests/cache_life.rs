@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use headstart_externals::config::Config;
 use headstart_externals::report::{NodeReport, VersionReport, VersionState};
 use headstart_externals::state::Phase;
 use headstart_tests::agent::{Agent, Node};
@@ -393,4 +394,36 @@ async fn a_clock_that_jumps_deletes_nothing_and_hides_nothing() {
         let told = || async { cluster.report().filter(|report| report.versions[0].repairs > before as u32) };
         until("the report still comes", told).await;
     }
+}
+
+#[tokio::test]
+async fn a_staged_copy_stays_while_its_revision_is_configured_so_that_one_can_roll_back() {
+    let cluster = Publisher::start().await;
+    let node = Node::with_folder();
+    let config = |offer: &str| {
+        format!(
+            "apiVersion: headstart.dev/v1\nlimits: {{reserveBytes: 0}}\nrollout: {{keepSeconds: 0}}\nprofiles:\n  - name: \
+             node16\n    preset: node16\n    offer: {offer}\n    revisions:\n      - {{revision: old, source: \
+             {{runnerImage: {{image: 'runner:1'}}}}}}\n      - {{revision: new, source: {{directory: {{path: {}}}}}}}\n",
+            node.path("externals").display()
+        )
+    };
+    node.configure(&config("old"));
+    let mut stage = Command::new(program("headstart-cachesync"));
+    stage
+        .args(["stage", "--image=runner:1", "--profile=node16", "--revision=old", "--root"])
+        .arg(node.root());
+    stage.arg("--config").arg(node.path("config.yaml")).arg("--externals").arg(node.path("externals"));
+    assert!(stage.status().unwrap().success());
+    let agent = Agent::spawn(cluster.command(&node, &program("headstart-cachesync")));
+    agent.ready().await;
+    let parsed = Config::parse(&config("old")).unwrap();
+    let old = parsed.revisions().next().unwrap().1.version.to_string();
+    node.configure(&config("new"));
+    cluster.publish(&config("new"), &[(&old, Phase::Retired)]);
+    until("the old one has gone", || async { (!node.list("versions").contains(&old)).then_some(()) }).await;
+    assert!(node.list("staged").contains(&old), "no stage would run again by itself");
+    node.configure(&config("old"));
+    until("it is back", || async { node.list("versions").contains(&old).then_some(()) }).await;
+    agent.ready().await;
 }

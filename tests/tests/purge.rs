@@ -128,6 +128,18 @@ async fn it_refuses_while_a_pod_of_the_node_uses_the_cache() {
     let ended = r#"{"status": {"phase": "Succeeded"}}"#;
     control_plane.kubectl(&["patch", "pod", "job", "--subresource=status", "--patch", ended]).unwrap();
     pod("elsewhere", "two");
+    let pending = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "pending", "namespace": "default",
+            "labels": { "headstart.dev/version": "node16-0123456789ab" },
+        },
+        "spec": { "containers": [{ "name": "runner", "image": "x" }] },
+    });
+    control_plane.apply(&pending.to_string()).unwrap();
+    let refused = run(&["--node-name", "one"]);
+    assert!(words(&refused).contains("pod default/pending (not scheduled yet)"), "{}", words(&refused));
+    control_plane.kubectl(&["delete", "pod", "pending", "--grace-period=0", "--force"]).unwrap();
     let done = run(&["--node-name", "one"]);
     assert!(done.status.success(), "{}", words(&done));
     assert!(!node.root().exists());

@@ -7,7 +7,7 @@ use headstart_externals::fault::FaultReason;
 
 use crate::fault::Fault;
 
-/// Most tries of one address in one download.
+/// Most tries of one address in one download since it last brought something new.
 const TRIES: u32 = 10;
 
 /// Wait before the second try; doubled for each further one.
@@ -132,6 +132,7 @@ pub(super) enum Next {
 /// The tries of one address.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
+    /// Since something new came last.
     made: u32,
     /// Most bytes that were there after a try.
     furthest: u64,
@@ -142,8 +143,8 @@ pub(super) struct Tries {
 impl Tries {
     /// One more try has ended, and `have` bytes are there.
     pub(super) fn broken(&mut self, broken: Broken, have: u64) -> Next {
-        self.made += 1;
         let gained = have > self.furthest;
+        self.made = if gained { 1 } else { self.made + 1 };
         self.furthest = self.furthest.max(have);
         match broken {
             Broken::Failed(fault) => Next::Leave(fault),

@@ -15,17 +15,18 @@ use crate::wait::within;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Begins with an empty root and waits until everything is ready; `prepare` is run before.
+/// Begins with an empty root and waits until everything is ready. The seconds are those of the install, as the agent
+/// itself tells them in its log; the rest is that of the whole process.
 pub async fn install(program: &Path, sources: &Sources, kind: Kind) -> (Usage, Node) {
     let node = Node::new(&sources.config(kind, 1, ""));
     if kind == Kind::Staged {
         stage(program, sources, &node);
     }
-    let begun = Instant::now();
     let agent = Agent::spawn(node.command_of(program));
-    let installed = || async { agent.has_said("installed").then_some(()) };
-    within(PATIENCE, installed).await.unwrap_or_else(|| panic!("not installed: {:?}", agent.log()));
-    let took = begun.elapsed();
+    let installed = || async { agent.log().into_iter().find(|line| line["message"] == "installed") };
+    let line =
+        within(PATIENCE, installed).await.unwrap_or_else(|| panic!("not installed: {:?}", agent.log()));
+    let took = Duration::from_secs_f64(line["seconds"].as_f64().unwrap());
     let id = agent.id();
     let now = Counters::of(&id.to_string());
     let usage = Usage { peak: memory(id, "VmHWM:"), ..Counters::NONE.until(now, took) };
