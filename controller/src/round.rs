@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use crate::events::Outbox;
 use crate::lead::{Failing, ROUND, limited};
 use crate::metrics::Metrics;
-use crate::nodes::{GoneNodes, NodeWatcher, NodeWriter, Orphan, Reports, Seen, Verdict, judge};
+use crate::nodes::{
+    GoneNodes, NodeWatcher, NodeWriter, Orphan, Reports, Seen, Verdict, is_of_earlier_node, judge,
+};
 use crate::paired::Warner;
 use crate::places::Places;
 use crate::probe::{Prober, choices};
@@ -129,7 +131,12 @@ impl ClusterDuty {
         let config = self.config.borrow().clone();
         let nodes = self.watched.nodes.state();
         let leases = self.watched.reports.state();
-        let seen = self.reports.read(leases.iter().map(AsRef::as_ref), Instant::now());
+        let known: HashMap<String, &Node> =
+            nodes.iter().map(|node| (node.name_any(), node.as_ref())).collect();
+        let is_past =
+            |lease: &&Lease| known.get(&lease.name_any()).is_some_and(|node| is_of_earlier_node(lease, node));
+        let of_today = leases.iter().map(AsRef::as_ref).filter(|lease| !is_past(lease));
+        let seen = self.reports.read(of_today, Instant::now());
         let views: Vec<NodeView> = nodes.iter().map(|node| view(node, &seen)).collect();
         let state = self.publish(&config, &views).await?;
         self.warner.warn().await;

@@ -38,12 +38,17 @@ impl Watched {
         let of_nodes = watcher::Config::default().labels(&format!("{REPORT_LABEL}={REPORT_NODE}"));
         let (nodes, node_stream) =
             watch(Api::all(client.clone()), watcher::Config::default(), |node: &mut Node| {
+                node.metadata.managed_fields = None;
                 // The bulk of a Node, of which nothing here makes use.
                 if let Some(status) = &mut node.status {
                     status.images = None;
                 }
             });
-        let (namespaces, namespace_stream) = watch(Api::all(client.clone()), labelled, |_| {});
+        let (namespaces, namespace_stream) =
+            watch(Api::all(client.clone()), labelled, |namespace: &mut Namespace| {
+                namespace.metadata.managed_fields = None;
+            });
+        // Their managed fields tell when a report was written.
         let (reports, report_stream) = watch(Api::namespaced(client.clone(), namespace), of_nodes, |_| {});
         let changed = Arc::new(Notify::new());
         let watching = Watching(vec![node_stream, namespace_stream, report_stream], changed.clone());
@@ -86,10 +91,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let events = watcher(api, config).default_backoff().modify(move |object| {
-        object.meta_mut().managed_fields = None;
-        shorten(object);
-    });
+    let events = watcher(api, config).default_backoff().modify(shorten);
     let events = events.reflect(writer).map(|event| {
         if let Err(error) = event {
             tracing::warn!(kind = %K::kind(&()), error = %format!("{:#}", anyhow::Error::new(error)), "watch failed; trying again");

@@ -30,6 +30,11 @@ pub fn kubeconfig_in(
         node.map(|node| ["--bound-object-kind=Node".to_owned(), format!("--bound-object-name={node}")]);
     words.extend(bound.iter().flatten().map(String::as_str));
     let token = control_plane.kubectl(&words).unwrap();
+    kubeconfig_with(control_plane, token.trim(), &folder.join(format!("{account}.kubeconfig")))
+}
+
+/// A kubeconfig with that token, at that path.
+pub fn kubeconfig_with(control_plane: &ControlPlane, token: &str, path: &Path) -> PathBuf {
     let authority = std::fs::read(control_plane.authority()).unwrap();
     let cluster = json!({
         "server": control_plane.server(), "certificate-authority-data": BASE64_STANDARD.encode(authority),
@@ -37,12 +42,11 @@ pub fn kubeconfig_in(
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
         "clusters": [{ "name": "it", "cluster": cluster }],
-        "users": [{ "name": "it", "user": { "token": token.trim() } }],
+        "users": [{ "name": "it", "user": { "token": token } }],
         "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
     });
-    let path = folder.join(format!("{account}.kubeconfig"));
-    std::fs::write(&path, config.to_string()).unwrap();
-    path
+    std::fs::write(path, config.to_string()).unwrap();
+    path.to_owned()
 }
 
 /// Checks, as a TLS client would, that a Secret's `tls.crt` serves `name` and was signed by its `ca.crt`.

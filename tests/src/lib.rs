@@ -19,6 +19,7 @@ pub mod installed;
 pub mod jobs;
 pub mod kwok;
 pub mod load;
+pub mod node_cache;
 pub mod origin;
 pub mod played;
 pub mod pods;

@@ -178,6 +178,38 @@ async fn a_startup_taint_goes_when_the_cache_is_ready_and_no_other_taint_does() 
 }
 
 #[tokio::test]
+async fn a_node_that_is_made_anew_is_not_taken_for_the_old_one_of_its_name() {
+    let cluster = with_a("startupTaints: [headstart.dev/cold]").await;
+    let _controller = cluster.controller("one");
+    let a = &version("a");
+    cluster.phases(&[(a, Offered)]).await;
+    cluster.holds("again", &[(a, "ready")]);
+    let field = |words: &[&str], path: &str| {
+        let words = [words, &["--show-managed-fields"]].concat();
+        cluster.get(&words).unwrap().pointer(path).unwrap().as_str().unwrap().to_owned()
+    };
+    let written = field(&["lease", "again", "--namespace", OURS], "/metadata/managedFields/0/time");
+    // The API server counts whole seconds.
+    until("the node is younger than the report", || async {
+        cluster.add_node("again", &["headstart.dev/cold=x:NoSchedule"]);
+        if field(&["node", "again"], "/metadata/creationTimestamp") > written {
+            return Some(());
+        }
+        cluster.control_plane.kubectl(&["delete", "node", "again"]).unwrap();
+        None
+    })
+    .await;
+    let is_cold = || cluster.get(&["node", "again"]).unwrap().to_string().contains("headstart.dev/cold");
+    cluster.becomes("again", "Unknown", "NoReport").await;
+    assert!(is_cold(), "pods would wait there");
+    cluster.holds("again", &[(a, "installing")]);
+    cluster.becomes("again", "False", "Installing").await;
+    assert!(is_cold(), "pods would wait there");
+    cluster.holds("again", &[(a, "ready")]);
+    until("pods may come", || async { (!is_cold()).then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn an_upgrade_survives_the_death_of_every_leader() {
     let cluster = with_a(SOON).await;
     let (a, b) = (&version("a"), &version("b"));

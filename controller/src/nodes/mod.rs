@@ -10,6 +10,6 @@ mod writer;
 
 pub use condition::{Condition, Verdict, judge};
 pub use gone::{GoneNodes, Orphan};
-pub use reports::{Reports, Seen};
+pub use reports::{Reports, Seen, is_of_earlier_node};
 pub use watcher::NodeWatcher;
 pub use writer::NodeWriter;

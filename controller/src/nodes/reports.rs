@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use headstart_externals::names::REPORT_ANNOTATION;
 use headstart_externals::report::NodeReport;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 
 /// How long a report counts that is not renewed; agents renew theirs every minute.
@@ -56,6 +57,15 @@ impl Reports {
     }
 }
 
+/// Whether a report was written before its node was made: for an earlier node of the same name. Both times are those of the
+/// API server.
+pub fn is_of_earlier_node(lease: &Lease, node: &Node) -> bool {
+    let entries = lease.metadata.managed_fields.iter().flatten();
+    let written = entries.filter_map(|entry| Some(entry.time.as_ref()?.0)).max();
+    let made = node.creation_timestamp().map(|time| time.0);
+    written.zip(made).is_some_and(|(written, made)| written < made)
+}
+
 /// A report that names another node than its Lease counts as unreadable.
 fn parse(lease: &Lease, node: &str) -> Option<NodeReport> {
     let parsed = NodeReport::parse(lease.annotations().get(REPORT_ANNOTATION)?);
@@ -77,6 +87,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use headstart_externals::arch::Arch;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
     use kube::api::ObjectMeta;
 
     use super::*;
@@ -103,6 +114,21 @@ mod tests {
         assert!(!is_stale("1", 180));
         assert!(is_stale("1", 181));
         assert!(!is_stale("2", 182), "renewed");
+    }
+
+    #[test]
+    fn a_report_that_is_older_than_its_node_is_of_another_one() {
+        let at = |second: i64| Time(jiff::Timestamp::from_second(second).unwrap());
+        let of_earlier = |written: Option<i64>, made: i64| {
+            let mut lease = lease("one", "one", "1");
+            let entry = ManagedFieldsEntry { time: written.map(at), ..ManagedFieldsEntry::default() };
+            lease.metadata.managed_fields = Some(vec![ManagedFieldsEntry::default(), entry]);
+            let metadata = ObjectMeta { creation_timestamp: Some(at(made)), ..ObjectMeta::default() };
+            is_of_earlier_node(&lease, &Node { metadata, ..Node::default() })
+        };
+        assert!(of_earlier(Some(6), 7));
+        assert!(!of_earlier(Some(7), 7), "nobody can tell within a second");
+        assert!(!of_earlier(Some(8), 7) && !of_earlier(None, 7));
     }
 
     #[test]

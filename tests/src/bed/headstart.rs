@@ -45,12 +45,16 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
     is_ready(cluster, 1).await
 }
 
-/// The same with this configuration in place of the shipped one, as by an overlay: with one version per profile, and a
-/// stage of its own for each runner image in it.
+/// The same with this configuration in place of the shipped one, as by an overlay: with a stage of its own for each
+/// revision from a runner image in it. Waits until as many versions are offered as there are profiles.
 pub async fn install_with(cluster: &Cluster, config: &Value) -> Result<()> {
-    let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": deploy::configured(cluster, config) });
-    cluster.apply(&list.to_string())?;
+    apply_all(cluster, deploy::configured(cluster, config))?;
     is_ready(cluster, config["profiles"].as_array().map_or(0, Vec::len)).await
+}
+
+/// Applies objects in one go.
+pub fn apply_all(cluster: &Cluster, objects: Vec<Value>) -> Result<()> {
+    cluster.apply(&serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string())
 }
 
 async fn is_ready(cluster: &Cluster, versions: usize) -> Result<()> {

@@ -88,6 +88,8 @@ pub fn kubelet(plan: &Plan) -> Value {
         "clusterDNS": [],
         "serializeImagePulls": false,
         "maxPods": 110,
+        // A changed ConfigMap is seen in pods after this time, by default a minute.
+        "syncFrequency": "2s",
         "registryPullQPS": 0,
         "kubeAPIQPS": 100,
         "kubeAPIBurst": 200,

@@ -77,6 +77,11 @@ impl<'c> Turn<'c> {
     }
 
     async fn served(&self, namespace: &str) {
+        self.gives(namespace, None).await;
+    }
+
+    /// Waits until every new pod of the namespace is given this version; or any.
+    pub async fn gives(&self, namespace: &str, version: Option<&str>) {
         // As strict as can be, so that it is admitted in every namespace.
         let pod = jobs::restricted(jobs::workflow("hooks/v0.8.1/prepare-plain.json", namespace));
         let pod: Pod = serde_json::from_value(pod).unwrap();
@@ -87,7 +92,8 @@ impl<'c> Turn<'c> {
             let tries = (0..AT_ONCE).map(|_| pods.create(&dry_run, &pod));
             let tried = join_all(tries).await;
             let served = |tried: &Result<Pod, _>| {
-                tried.as_ref().is_ok_and(|pod: &Pod| pod.labels().contains_key(VERSION_LABEL))
+                let given = tried.as_ref().ok().and_then(|pod: &Pod| pod.labels().get(VERSION_LABEL));
+                given.is_some_and(|given| version.is_none_or(|version| given == version))
             };
             tried.iter().all(served).then_some(())
         })
