@@ -48,19 +48,31 @@ const STAGED_PROFILE: &str = "node16";
 const STAGED_REVISION: &str = "2.304.0";
 const STAGED_IMAGE: &str = "ghcr.io/actions/actions-runner:2.304.0";
 
-/// Every object of `deploy/` with another configuration, and beside the shipped stage one for each further runner image
-/// in it: as an administrator would copy it.
+/// Every object of `deploy/` with another configuration, and beside the shipped stage one for each further revision of a
+/// runner image in it: as an administrator would copy it.
 pub fn configured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
     let mut found = objects(control_plane);
     named(&mut found, CONFIG)["data"]["config.yaml"] = config.to_string().into();
     let shipped = named(&mut found, STAGE).to_string();
     for profile in config["profiles"].as_array().unwrap() {
-        let (name, revision) = (profile["name"].as_str().unwrap(), &profile["revisions"][0]);
-        let image = revision["source"]["runnerImage"]["image"].as_str();
-        if let Some(image) = image.filter(|image| *image != STAGED_IMAGE) {
-            found.push(stage(&shipped, name, revision["revision"].as_str().unwrap(), image));
+        let name = profile["name"].as_str().unwrap();
+        for revision in profile["revisions"].as_array().unwrap() {
+            let image = revision["source"]["runnerImage"]["image"].as_str();
+            if let Some(image) = image.filter(|image| *image != STAGED_IMAGE) {
+                found.push(stage(&shipped, name, revision["revision"].as_str().unwrap(), image));
+            }
         }
     }
+    found
+}
+
+/// What of that an administrator applies for another configuration alone: it, and the stages.
+pub fn reconfigured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
+    let mut found = configured(control_plane, config);
+    found.retain(|object| {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        name == CONFIG || name.starts_with("headstart-stage-")
+    });
     found
 }
 
