@@ -18,6 +18,7 @@ use crate::source::{self, Fetcher, Intake};
 use crate::store::{Staging, Store};
 use crate::tree::canary::{self, Canary};
 use crate::tree::farm;
+use crate::tree::flush::Flusher;
 use crate::tree::inspect::{check_folder, glance, inspect, inspect_paced};
 use crate::tree::selinux;
 use crate::tree::writer::TreeWriter;
@@ -47,7 +48,7 @@ pub fn install(
 ) -> Outcome<Installed> {
     let staging = store.staging()?;
     progress.reached(Step::StagingCreated);
-    let written = write_tree(store.root(), &staging, job, fetcher, progress)?;
+    let (written, flusher) = write_tree(store.root(), &staging, job, fetcher, progress)?;
     progress.reached(Step::TreeWritten);
     let dir = staging.dir();
     farm::write(&dir, &written)?;
@@ -61,6 +62,7 @@ pub fn install(
     progress.check()?;
     write_document(&dir.manifest(), &manifest)?;
     progress.reached(Step::ManifestWritten);
+    flusher.wait()?;
     sync_folders(dir.path())?;
     progress.reached(Step::Synced);
     store.publish(staging, &job.wanted.version, progress)?;
@@ -97,15 +99,15 @@ fn write_tree(
     job: Job<'_>,
     fetcher: &Fetcher,
     progress: &Progress,
-) -> Outcome<Files> {
+) -> Outcome<(Files, Flusher)> {
     let intake = Intake::new(&job.wanted.recipe.selection, job.arch, job.limits);
     let mut writer = TreeWriter::create(&staging.dir().tree(), progress.clone())?;
     let fetched = source::fetch(job, root, staging, fetcher, progress)?;
     progress.reached(Step::SourceFetched);
     source::unpack(&fetched, intake, &mut writer)?;
-    let written = writer.finish();
+    let (written, flusher) = writer.finish();
     source::check(&fetched, &written)?;
-    Ok(written)
+    Ok((written, flusher))
 }
 
 /// What is on disk must be what was read, and readable for pods.

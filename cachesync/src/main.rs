@@ -8,10 +8,6 @@ use headstart_cachesync::args::{Args, Command, prepare};
 use headstart_cachesync::{copy_program, purge, stage};
 use headstart_runtime::program;
 
-/// musl's own allocator is several times slower.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let Args { command, log } = Args::parse();
     log.init();

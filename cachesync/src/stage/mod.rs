@@ -110,11 +110,12 @@ impl Order {
         let mut writer = TreeWriter::create(&tree, progress.clone())?;
         let intake = Intake::new(&self.selection, self.arch, self.limits);
         source::unpack(&Fetched::Directory(self.externals.clone()), intake, &mut writer)?;
-        let written = writer.finish();
+        let (written, flusher) = writer.finish();
         progress.reached(Step::TreeWritten);
         complete::check(&self.selection, self.arch, &written)?;
         complete::compare(&written, &inspect(&tree)?)?;
         progress.reached(Step::TreeChecked);
+        flusher.wait()?;
         let findings = Findings { own_template: template::look(&self.externals) };
         let outcome = StageOutcome::Staged { tree_sha256: tree_digest(&written), findings };
         area.publish(building, &SourceRecord::new(&self.image, &self.version, outcome), progress)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use headstart_externals::fault::FaultReason;
 use headstart_externals::layout::VersionDir;
@@ -14,21 +14,27 @@ use headstart_externals::version::hex;
 use sha2::{Digest, Sha256};
 
 use crate::fault::{Fault, IoContext, Outcome};
+use crate::parallel;
 
 /// Permission bits, setuid and the like included.
 const MODE_BITS: u32 = 0o7777;
 
 /// Everything in the tree at `root`, by path below it.
 pub fn inspect(root: &Path) -> Outcome<BTreeMap<RelPath, FileRecord>> {
-    inspect_paced(root, &mut |_| Ok(()))
+    let found = walk(root)?;
+    let records = parallel::each(&found, |found| found.record(&mut |_| Ok(())))?;
+    Ok(paths(found).zip(records).collect())
 }
 
-/// As [`inspect`]; `read` is called with the number of bytes after every piece of content, and may end it.
+/// As [`inspect`], one file after another; `read` is called with the number of bytes after every piece of content, and
+/// may end it.
 pub(crate) fn inspect_paced(
     root: &Path,
     read: &mut dyn FnMut(u64) -> Outcome<()>,
 ) -> Outcome<BTreeMap<RelPath, FileRecord>> {
-    walk(root, &mut |path, _| hash(path, read))
+    let found = walk(root)?;
+    let records = found.iter().map(|found| found.record(read)).collect::<Outcome<Vec<_>>>()?;
+    Ok(paths(found).zip(records).collect())
 }
 
 /// As [`inspect`], but no file is read: what has the size that `expected` says is taken for what it should be.
@@ -36,20 +42,51 @@ pub(crate) fn glance(
     root: &Path,
     expected: &BTreeMap<RelPath, FileRecord>,
 ) -> Outcome<BTreeMap<RelPath, FileRecord>> {
-    walk(root, &mut |path, below| {
-        let size = fs::symlink_metadata(path).doing("look at", path)?.len();
-        match expected.get(below) {
-            Some(FileRecord::File { sha256, .. }) => Ok((size, sha256.clone())),
-            _ => Ok((size, String::new())),
+    let found = walk(root)?;
+    let presumed = |found: &Found| match (&found.kind, expected.get(&found.below)) {
+        (Kind::File { size, executable }, Some(FileRecord::File { sha256, .. })) => {
+            FileRecord::File { size: *size, executable: *executable, sha256: sha256.clone() }
         }
-    })
+        (Kind::File { size, executable }, _) => {
+            FileRecord::File { size: *size, executable: *executable, sha256: String::new() }
+        }
+        (Kind::Link { target }, _) => FileRecord::Link { target: target.clone() },
+    };
+    let records: Vec<FileRecord> = found.iter().map(presumed).collect();
+    Ok(paths(found).zip(records).collect())
 }
 
-/// Size and digest of the file at a path, which is so below the tree.
-type Content<'c> = dyn FnMut(&Path, &RelPath) -> Outcome<(u64, String)> + 'c;
+/// Something in a tree that is no folder, as it looks without being read.
+struct Found {
+    path: PathBuf,
+    below: RelPath,
+    kind: Kind,
+}
 
-fn walk(root: &Path, content: &mut Content<'_>) -> Outcome<BTreeMap<RelPath, FileRecord>> {
-    let mut found = BTreeMap::new();
+enum Kind {
+    File { size: u64, executable: bool },
+    Link { target: String },
+}
+
+impl Found {
+    fn record(&self, read: &mut dyn FnMut(u64) -> Outcome<()>) -> Outcome<FileRecord> {
+        Ok(match &self.kind {
+            Kind::Link { target } => FileRecord::Link { target: target.clone() },
+            Kind::File { executable, .. } => {
+                let (size, sha256) = hash(&self.path, read)?;
+                FileRecord::File { size, executable: *executable, sha256 }
+            }
+        })
+    }
+}
+
+fn paths(found: Vec<Found>) -> impl Iterator<Item = RelPath> {
+    found.into_iter().map(|found| found.below)
+}
+
+/// Everything in the tree but its folders, which follow from it.
+fn walk(root: &Path) -> Outcome<Vec<Found>> {
+    let mut found = Vec::new();
     let mut folders = BTreeSet::new();
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
         let entry = entry.map_err(|error| wrong(root, &error.to_string()))?;
@@ -69,11 +106,11 @@ fn walk(root: &Path, content: &mut Content<'_>) -> Outcome<BTreeMap<RelPath, Fil
             folders.insert(below);
             continue;
         }
-        let record = record(path, &below, &metadata, content)?;
-        found.insert(below, record);
+        let kind = kind(path, &below, &metadata)?;
+        found.push(Found { path: path.to_owned(), below, kind });
     }
     let needed: BTreeSet<RelPath> =
-        found.keys().flat_map(|path| path.ancestors().collect::<Vec<_>>()).collect();
+        found.iter().flat_map(|found| found.below.ancestors().collect::<Vec<_>>()).collect();
     match folders.difference(&needed).next() {
         Some(empty) => Err(wrong(&root.join(empty), "is an empty folder and does not belong there")),
         None => Ok(found),
@@ -100,25 +137,19 @@ pub fn check_folder(dir: &VersionDir) -> Outcome<()> {
     Ok(())
 }
 
-fn record(
-    path: &Path,
-    below: &RelPath,
-    metadata: &Metadata,
-    content: &mut Content<'_>,
-) -> Outcome<FileRecord> {
+fn kind(path: &Path, below: &RelPath, metadata: &Metadata) -> Outcome<Kind> {
     if metadata.is_symlink() {
         let target = fs::read_link(path).doing("read", path)?;
         let target = target.to_str().filter(|target| below.resolve_link(target).is_some());
         let target = target.ok_or_else(|| wrong(path, "is a link that leaves the tree"))?;
-        return Ok(FileRecord::Link { target: target.to_owned() });
+        return Ok(Kind::Link { target: target.to_owned() });
     }
     if !metadata.is_file() {
         return Err(wrong(path, "is neither a file, a folder nor a link"));
     }
     check_mode(path, metadata, &[MODE_EXECUTABLE, MODE_PLAIN])?;
     let executable = metadata.permissions().mode() & MODE_BITS == MODE_EXECUTABLE;
-    let (size, sha256) = content(path, below)?;
-    Ok(FileRecord::File { size, executable, sha256 })
+    Ok(Kind::File { size: metadata.len(), executable })
 }
 
 fn check_mode(path: &Path, metadata: &Metadata, allowed: &[u32]) -> Outcome<()> {

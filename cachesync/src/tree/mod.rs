@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod farm;
+pub(crate) mod flush;
 pub mod inspect;
 pub mod selinux;
 pub mod writer;

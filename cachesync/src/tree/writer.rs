@@ -1,4 +1,4 @@
-//! Writing a tree into staging: inside a sandbox, modes exact, every file hashed and synced as it is written.
+//! Writing a tree into staging: inside a sandbox, modes exact, every file hashed as it is written and then flushed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,9 @@ use headstart_externals::version::hex;
 use sha2::{Digest, Sha256};
 
 use crate::fault::{Fault, IoContext, Outcome};
+use crate::parallel;
 use crate::progress::Progress;
+use crate::tree::flush::Flusher;
 
 /// Bytes per read.
 const CHUNK: usize = 256 << 10;
@@ -26,7 +28,18 @@ pub struct TreeWriter {
     path: PathBuf,
     folders: BTreeSet<RelPath>,
     files: BTreeMap<RelPath, FileRecord>,
+    flusher: Flusher,
     progress: Progress,
+}
+
+/// A file that is to be written.
+pub struct NewFile<T> {
+    /// Where.
+    pub path: RelPath,
+    /// Whether it is a program.
+    pub executable: bool,
+    /// Where its content comes from.
+    pub from: T,
 }
 
 impl TreeWriter {
@@ -35,12 +48,41 @@ impl TreeWriter {
         fs::create_dir(path).doing("create", path)?;
         set_folder_mode(path)?;
         let dir = Dir::open_ambient_dir(path, ambient_authority()).doing("open", path)?;
-        Ok(Self { dir, path: path.to_owned(), folders: BTreeSet::new(), files: BTreeMap::new(), progress })
+        Ok(Self {
+            dir,
+            path: path.to_owned(),
+            folders: BTreeSet::new(),
+            files: BTreeMap::new(),
+            flusher: Flusher::begin()?,
+            progress,
+        })
     }
 
     /// Writes one file.
     pub fn file(&mut self, path: &RelPath, executable: bool, content: &mut dyn Read) -> Outcome<()> {
         self.prepare(path)?;
+        let record = self.write(path, executable, content)?;
+        self.files.insert(path.clone(), record);
+        Ok(())
+    }
+
+    /// Writes several files, some at a time; `content` opens what goes into one.
+    pub fn files<T: Sync, R: Read>(
+        &mut self,
+        files: &[NewFile<T>],
+        content: impl Fn(&T) -> Outcome<R> + Sync,
+    ) -> Outcome<()> {
+        for file in files {
+            self.prepare(&file.path)?;
+        }
+        let records =
+            parallel::each(files, |file| self.write(&file.path, file.executable, &mut content(&file.from)?))?;
+        let paths = files.iter().map(|file| file.path.clone());
+        self.files.extend(paths.zip(records));
+        Ok(())
+    }
+
+    fn write(&self, path: &RelPath, executable: bool, content: &mut dyn Read) -> Outcome<FileRecord> {
         let full = self.path.join(path);
         let mut options = OpenOptions::new();
         let mut file =
@@ -49,10 +91,10 @@ impl TreeWriter {
         let mode = if executable { MODE_EXECUTABLE } else { MODE_PLAIN };
         let permissions = Permissions::from_std(fs::Permissions::from_mode(mode));
         file.set_permissions(permissions).doing("set the mode of", &full)?;
-        file.sync_all().doing("sync", &full)?;
-        self.files.insert(path.clone(), FileRecord::File { size, executable, sha256 });
+        drop(file);
+        self.flusher.add(&full)?;
         self.progress.add_file();
-        Ok(())
+        Ok(FileRecord::File { size, executable, sha256 })
     }
 
     /// Makes one symbolic link; its target was checked to stay inside the tree.
@@ -80,9 +122,9 @@ impl TreeWriter {
         self.file(path, executable, &mut content)
     }
 
-    /// Everything that was written.
-    pub fn finish(self) -> BTreeMap<RelPath, FileRecord> {
-        self.files
+    /// Everything that was written, and its way to the disk, which has to be waited for before anybody may see it.
+    pub(crate) fn finish(self) -> (BTreeMap<RelPath, FileRecord>, Flusher) {
+        (self.files, self.flusher)
     }
 
     /// Makes the folders above `path` and refuses what lies where something else must be.
