@@ -30,6 +30,7 @@ pub mod programs;
 pub mod published;
 pub mod schema;
 pub mod server;
+pub mod stand_in;
 pub mod stored;
 pub mod tree;
 pub mod wait;

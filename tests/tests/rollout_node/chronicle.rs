@@ -16,6 +16,9 @@ use tokio::time::interval;
 /// How often the state is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How much later than a webhook it may see what is published, on a busy machine.
+const BEHIND: Duration = Duration::from_secs(2);
+
 /// Everything that was published since it began.
 pub(crate) struct Chronicle {
     written: Arc<Mutex<Written>>,
@@ -56,7 +59,7 @@ impl Chronicle {
         let mut lives = states
             .iter()
             .zip(ends)
-            .filter(|((begun, _), end)| *begun <= to && end.is_none_or(|end| end >= from));
+            .filter(|((begun, _), end)| *begun <= to + BEHIND && end.is_none_or(|end| end >= from));
         lives.any(|((_, state), _)| {
             let offered = |known: &&_| is_offered(known, version);
             state.versions.iter().any(|known| offered(&known))
@@ -89,6 +92,7 @@ async fn follow(client: Client, written: Arc<Mutex<Written>>) {
     loop {
         ticks.tick().await;
         let Ok(state) = headstart::published(&client).await else { continue };
+        let at = Instant::now();
         let before = written.lock().unwrap().states.last().map(|(_, before)| before.clone());
         if before.as_ref() == Some(&state) {
             continue;
@@ -99,7 +103,7 @@ async fn follow(client: Client, written: Arc<Mutex<Written>>) {
         }
         wrong.extend(retired_in_use(&client, &state).await);
         let mut written = written.lock().unwrap();
-        written.states.push((Instant::now(), state));
+        written.states.push((at, state));
         written.wrong.extend(wrong);
     }
 }

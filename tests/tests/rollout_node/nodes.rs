@@ -126,8 +126,8 @@ async fn a_node_that_comes_back_after_long_keeps_what_its_pods_use_and_gets_what
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_never_get_ready_hold_up_a_rollout_for_a_while_only() {
     let Some(world) = World::archived("held-up", &["a", "b"]).await else { return };
-    let dark = Further::create(&world, "dark", &[COLD]).await;
-    let mute = Further::create(&world, "mute", &[]).await;
+    let dark = Further::create(&world, "dark").await;
+    let mute = Further::create(&world, "mute").await;
     mute.is_played();
     // It has what there was when its kubelet fell silent.
     world.agents.behave("dark", Manner::Working);
@@ -161,6 +161,7 @@ async fn nodes_that_never_get_ready_hold_up_a_rollout_for_a_while_only() {
     becomes(&world, "mute", ("Unknown", "NoReport")).await;
 
     // A day later.
+    dark.kubectl(&["taint", "node", "dark", &format!("{COLD}=:NoSchedule")]);
     dark.is_played();
     world.agents.behave("dark", Manner::Slow);
     becomes(&world, "dark", ("False", "Installing")).await;
@@ -268,16 +269,12 @@ struct Further<'w> {
 }
 
 impl<'w> Further<'w> {
-    async fn create(world: &'w World, name: &'static str, taints: &[&str]) -> Self {
+    async fn create(world: &'w World, name: &'static str) -> Self {
         let mut node = played_node(name);
         node.metadata.labels.as_mut().unwrap().remove(PLAYED);
         let nodes: Api<Node> = Api::all(world.turn.client.clone());
         nodes.create(&PostParams::default(), &node).await.unwrap();
-        let further = Self { world, name };
-        for taint in taints {
-            further.kubectl(&["taint", "node", name, &format!("{taint}=:NoSchedule")]);
-        }
-        further
+        Self { world, name }
     }
 
     /// kwok keeps it Ready from now on.

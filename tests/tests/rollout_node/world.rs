@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use headstart_externals::config::Config;
 use headstart_externals::state::{Phase, PublishedState};
 use headstart_externals::version::VersionName;
 use headstart_tests::archive::{Tar, sha256};
 use headstart_tests::bed::boxed::NODE;
+use headstart_tests::bed::command::say;
 use headstart_tests::bed::images::TestImage;
 use headstart_tests::bed::{Turn, headstart};
 use headstart_tests::deploy;
@@ -16,6 +18,7 @@ use headstart_tests::origin::{Answer, Origin};
 use headstart_tests::played::{self, OURS};
 use headstart_tests::played_agents::PlayedAgents;
 use headstart_tests::pods::Pods;
+use headstart_tests::stand_in::stand_in;
 use headstart_tests::tree::NODE16;
 use headstart_tests::wait::until;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -44,7 +47,8 @@ pub(crate) struct World {
     /// The profile.
     pub(crate) name: &'static str,
     source: Sources,
-    last: Cell<usize>,
+    touched: Cell<usize>,
+    begun: Instant,
 }
 
 /// Where revisions come from.
@@ -76,9 +80,9 @@ impl World {
     pub(crate) async fn archived(name: &'static str, revisions: &[&str]) -> Option<Self> {
         let turn = super::turn().await?;
         let archive = |revision: &str| {
-            let program = format!("#!/bin/sh\necho {name} {revision}\n");
+            let program = stand_in(&format!("{name} {revision}"));
             let tar = NODE16.iter().fold(Tar::default(), |tar, entry| {
-                tar.file(&format!("externals/{entry}/bin/node"), program.as_bytes(), 0o755).file(
+                tar.file(&format!("externals/{entry}/bin/node"), &program, 0o755).file(
                     &format!("externals/{entry}/LICENSE"),
                     b"licence\n",
                     0o644,
@@ -101,7 +105,7 @@ impl World {
 
     fn new(turn: Turn<'static>, name: &'static str, source: Sources) -> Self {
         let agents = PlayedAgents::start(&turn.client, played_nodes());
-        Self { turn, agents, name, source, last: Cell::new(0) }
+        Self { turn, agents, name, source, touched: Cell::new(0), begun: Instant::now() }
     }
 
     /// The name under which this test has the runner image.
@@ -164,8 +168,8 @@ impl World {
             if is_gone || self.turn.cluster.bed().run_inside(&["cat", &file]).ok()? == text {
                 return Some(());
             }
-            self.last.set(self.last.get() + 1);
-            let note = format!("bed.test/touched={}", self.last.get());
+            self.touched.set(self.touched.get() + 1);
+            let note = format!("bed.test/touched={}", self.touched.get());
             let words = ["annotate", "pod", &name, "--namespace", OURS, "--overwrite", &note];
             let _ = self.turn.cluster.kubectl(&words);
             None
@@ -243,6 +247,12 @@ impl World {
     pub(crate) fn says(&self, pods: &Pods<'_>, pod: &str, revision: &str) {
         let expected = format!("{} {revision}\n", self.name);
         assert_eq!(pods.exec(pod, NODE_PROGRAM), expected, "{pod} runs Node.js of another version");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        say(&format!("{}: {:.1?}", self.name, self.begun.elapsed()));
     }
 }
 
