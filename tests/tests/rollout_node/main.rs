@@ -15,6 +15,7 @@ mod stream;
 mod upgrade;
 mod world;
 
+use headstart_tests::bed::boxed::NODE;
 use headstart_tests::bed::images::TestImage;
 use headstart_tests::bed::{Cluster, Shared, Turn, headstart};
 use headstart_tests::kwok::{self, Kwok, PLAYED};
@@ -32,6 +33,9 @@ const IMAGES: [&str; 5] = [
     "bed.test/runner:shaken",
 ];
 
+/// The label of nodes that Headstart is to be on.
+const SELECTED: &str = "bed.test/selected";
+
 async fn turn() -> Option<Turn<'static>> {
     SHARED.turn(cluster).await
 }
@@ -41,6 +45,7 @@ async fn cluster() -> anyhow::Result<Cluster> {
     for image in IMAGES {
         cluster.ctr(&["images", "tag", TestImage::Runner.name(), image])?;
     }
+    cluster.kubectl(&["label", "node", NODE, &format!("{SELECTED}=yes")])?;
     let nodes: Vec<Node> = played_nodes().map(|name| played_node(&name)).collect();
     Kwok::start(&cluster)?.play(&cluster.client().await?, &nodes).await?;
     headstart::install_with(&cluster, &configuration()).await?;
@@ -55,15 +60,16 @@ fn played_nodes() -> impl Iterator<Item = String> {
 fn played_node(name: &str) -> Node {
     let mut node = kwok::node(name);
     let taint = Taint { key: PLAYED.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    node.metadata.labels.get_or_insert_default().insert(SELECTED.to_owned(), "yes".to_owned());
     node.spec.get_or_insert_default().taints = Some(vec![taint]);
     node
 }
 
-/// The shipped configuration; a test adds a profile of its own.
+/// The shipped configuration, for nodes with a label; a test adds a profile of its own.
 fn configuration() -> Value {
     json!({
         "apiVersion": "headstart.dev/v1",
-        "nodeSelector": { "kubernetes.io/os": "linux" },
+        "nodeSelector": { "kubernetes.io/os": "linux", SELECTED: "yes" },
         "profiles": [{
             "name": "node16", "preset": "node16",
             "revisions": [{

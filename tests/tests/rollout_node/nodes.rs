@@ -18,8 +18,8 @@ use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
 use super::chronicle::Chronicle;
-use super::played_node;
 use super::world::{More, World, on_labelled, on_node};
+use super::{SELECTED, played_node};
 
 /// A startup taint.
 const COLD: &str = "headstart.dev/cold";
@@ -210,15 +210,15 @@ async fn becomes(world: &World, node: &str, (status, reason): (&str, &str)) {
     .await;
 }
 
-/// The real node as one that is not there, for all of Headstart: the label by which agents, stages and pods choose nodes
-/// names another system. What runs on it goes on, so that the parts of Headstart that are not tested here stay where they
-/// are. It is as before when dropped, whatever the test came to.
+/// The real node as one that is not there, for all of Headstart: it lacks the label by which agents, stages and pods choose
+/// nodes. What runs on it goes on, so that the other parts of Headstart stay where they are. It is as before when dropped,
+/// whatever the test came to.
 struct Away<'w>(&'w World);
 
 impl<'w> Away<'w> {
     async fn begin(world: &'w World) -> Self {
         let away = Self(world);
-        away.words(&["label", "node", NODE, "--overwrite", "kubernetes.io/os=none"]).unwrap();
+        away.words(&["label", "node", NODE, "--overwrite", &format!("{SELECTED}=no")]).unwrap();
         let pods: Api<Pod> = Api::namespaced(world.turn.client.clone(), OURS);
         let agent =
             ListParams::default().labels("app.kubernetes.io/name in (headstart-cachesync, headstart-stage)");
@@ -239,7 +239,7 @@ impl<'w> Away<'w> {
     /// It is there, with a startup taint.
     fn is_born(&self) {
         self.words(&["taint", "node", NODE, &format!("{COLD}=:NoSchedule")]).unwrap();
-        let labels = ["label", "node", NODE, "--overwrite", "kubernetes.io/os=linux", &format!("{BORN}=")];
+        let labels = ["label", "node", NODE, "--overwrite", &format!("{SELECTED}=yes"), &format!("{BORN}=")];
         self.words(&labels).unwrap();
     }
 
