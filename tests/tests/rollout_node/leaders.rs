@@ -27,7 +27,7 @@ const AFTERMATH: u64 = 300;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_that_are_killed_at_any_moment_lose_nothing_that_pods_use() {
-    let upgrades = if is_full() { 20 } else { 4 };
+    let upgrades = if is_full() { 20 } else { 3 };
     let revisions: Vec<String> = (0..=upgrades).map(|number| format!("r{number}")).collect();
     let revisions: Vec<&str> = revisions.iter().map(String::as_str).collect();
     let Some(world) = World::archived("shaken", &revisions).await else { return };

@@ -255,7 +255,7 @@ impl Drop for Away<'_> {
             "node",
             NODE,
             "--overwrite",
-            "kubernetes.io/os=linux",
+            &format!("{SELECTED}=yes"),
             &format!("{BORN}-"),
         ]);
         let _ = self.words(&["taint", "node", NODE, &format!("{COLD}-")]);

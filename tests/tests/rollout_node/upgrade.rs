@@ -89,6 +89,10 @@ fn nobody_waited(world: &World, namespace: &str, ran: &[Ran]) {
     let messages = events["items"].as_array().unwrap().iter().map(|event| event["message"].to_string());
     let waited: Vec<String> = messages.filter(|message| message.contains("/var/lib/headstart")).collect();
     assert!(waited.is_empty(), "{waited:#?}");
+    for kind in ["workflow", "dind", "legacy"] {
+        let real = |ran: &&Ran| ran.lane == Lane::Real && ran.name.starts_with(kind);
+        assert!(ran.iter().filter(real).count() > 1, "{kind} pods ran on the real node");
+    }
     for lane in [Lane::Real, Lane::Played] {
         let mut took: Vec<Duration> = ran.iter().filter(|ran| ran.lane == lane).map(|ran| ran.took).collect();
         took.sort();
