@@ -53,6 +53,12 @@ const STAGED_IMAGE: &str = "ghcr.io/actions/actions-runner:2.304.0";
 pub fn configured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
     let mut found = objects(control_plane);
     named(&mut found, CONFIG)["data"]["config.yaml"] = config.to_string().into();
+    // As the configuration says, the DaemonSets select the same nodes.
+    if let Some(selector) = config.get("nodeSelector") {
+        for set in found.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
+            set["spec"]["template"]["spec"]["nodeSelector"] = selector.clone();
+        }
+    }
     let shipped = named(&mut found, STAGE).to_string();
     for profile in config["profiles"].as_array().unwrap() {
         let name = profile["name"].as_str().unwrap();
@@ -64,6 +70,16 @@ pub fn configured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
             }
         }
     }
+    found
+}
+
+/// What of that an administrator applies for another configuration alone: it, and the stages.
+pub fn reconfigured(control_plane: &ControlPlane, config: &Value) -> Vec<Value> {
+    let mut found = configured(control_plane, config);
+    found.retain(|object| {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        name == CONFIG || name.starts_with("headstart-stage-")
+    });
     found
 }
 

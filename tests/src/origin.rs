@@ -169,6 +169,23 @@ impl Origin {
         .await
     }
 
+    /// The same over HTTP at another address of this machine than loopback, such as one that pods reach.
+    pub async fn serve_at(
+        host: &str,
+        answers: impl Fn(usize, &Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let answers: Arc<Answers> = Arc::new(answers);
+        Self::listen_at(host, "http", move |mut stream, asked| {
+            let answers = answers.clone();
+            async move {
+                let request = Asked::read(&mut stream).await?;
+                let number = keep(&asked, &request);
+                answers(number, &request).write(&mut stream).await
+            }
+        })
+        .await
+    }
+
     /// A proxy through which every name leads to `to`, a host with its port; or one that lets nobody through.
     pub async fn proxy(to: Option<String>) -> Self {
         Self::listen("http", move |mut stream, asked| {
@@ -196,7 +213,15 @@ impl Origin {
         scheme: &str,
         serve: impl Fn(TcpStream, Arc<Mutex<Vec<Asked>>>) -> F + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listen_at("127.0.0.1", scheme, serve).await
+    }
+
+    async fn listen_at<F: Future<Output = io::Result<()>> + Send + 'static>(
+        host: &str,
+        scheme: &str,
+        serve: impl Fn(TcpStream, Arc<Mutex<Vec<Asked>>>) -> F + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = asked.clone();

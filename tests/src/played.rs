@@ -126,17 +126,7 @@ impl Played {
 
     /// A report as it is.
     pub fn write_report(&self, node: &str, versions: &[Value]) {
-        let report = json!({
-            "apiVersion": "headstart.dev/v1", "kind": "NodeReport", "node": node, "arch": "amd64",
-            "agent": "0.1.0", "versionCount": versions.len(), "versions": versions,
-        });
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {
-                "name": node, "namespace": OURS, "labels": { "headstart.dev/report": "node" },
-                "annotations": { REPORT_ANNOTATION: report.to_string() },
-            },
-        });
+        let lease = lease(node, versions);
         self.control_plane.apply(&lease.to_string()).unwrap();
     }
 
@@ -175,11 +165,7 @@ impl Played {
 
     /// The messages of all Events with a reason about an object, oldest first.
     pub fn events(&self, namespace: &str, about: &str, reason: &str) -> Vec<String> {
-        let field = format!("--field-selector=reason={reason},involvedObject.name={about}");
-        let sorted = "--sort-by=.metadata.creationTimestamp";
-        let found = self.get(&["events", "--namespace", namespace, &field, sorted]).unwrap();
-        let message = |event: &Value| event["message"].as_str().unwrap().to_owned();
-        found["items"].as_array().unwrap().iter().map(message).collect()
+        events(&self.control_plane, namespace, about, reason)
     }
 
     /// Waits for an Event whose message says that; returns the message.
@@ -194,6 +180,31 @@ impl Played {
     pub async fn rollout_says(&self, reason: &str, what: &str) {
         self.event((OURS, "headstart-config"), reason, what).await;
     }
+}
+
+/// The Lease with which an agent reports these versions.
+pub fn lease(node: &str, versions: &[Value]) -> Value {
+    let report = json!({
+        "apiVersion": "headstart.dev/v1", "kind": "NodeReport", "node": node, "arch": "amd64",
+        "agent": "0.1.0", "versionCount": versions.len(), "versions": versions,
+    });
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": node, "namespace": OURS, "labels": { "headstart.dev/report": "node" },
+            "annotations": { REPORT_ANNOTATION: report.to_string() },
+        },
+    })
+}
+
+/// The messages of all Events with a reason about an object, oldest first.
+pub fn events(control_plane: &ControlPlane, namespace: &str, about: &str, reason: &str) -> Vec<String> {
+    let field = format!("--field-selector=reason={reason},involvedObject.name={about}");
+    let sorted = "--sort-by=.metadata.creationTimestamp";
+    let words = ["get", "--output=json", "events", "--namespace", namespace, &field, sorted];
+    let found: Value = serde_json::from_str(&control_plane.kubectl(&words).unwrap()).unwrap();
+    let message = |event: &Value| event["message"].as_str().unwrap().to_owned();
+    found["items"].as_array().unwrap().iter().map(message).collect()
 }
 
 /// Every published version with its phase.

@@ -43,7 +43,7 @@ pub fn prepare(cluster: &Cluster, runner: &Value, storage: Storage) {
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": namespace },
         "stringData": { "jitToken": "none" },
     });
-    let volume = volume(cluster, namespace.as_str().unwrap(), storage);
+    let volume = volume(cluster, runner, storage);
     cluster
         .apply(&json!({ "apiVersion": "v1", "kind": "List", "items": [secret, volume] }).to_string())
         .unwrap();
@@ -55,17 +55,19 @@ pub fn prepare(cluster: &Cluster, runner: &Value, storage: Storage) {
     }
 }
 
-/// The volume that the work claim of the namespace's runner binds to.
-fn volume(cluster: &Cluster, namespace: &str, storage: Storage) -> Value {
-    let folder = format!("{}/{namespace}", storage.folder(cluster));
+/// The volume that the runner's work claim binds to.
+fn volume(cluster: &Cluster, runner: &Value, storage: Storage) -> Value {
+    let metadata = &runner["metadata"];
+    let (name, namespace) = (metadata["name"].as_str().unwrap(), metadata["namespace"].as_str().unwrap());
+    let folder = format!("{}/{namespace}-{name}", storage.folder(cluster));
     cluster.bed().run_inside(&["mkdir", "-p", "-m", "0777", &folder]).unwrap();
     json!({
-        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-work") },
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": format!("{namespace}-{name}") },
         "spec": {
             "capacity": { "storage": "10Gi" }, "accessModes": ["ReadWriteOnce"],
             "storageClassName": storage.class(), "persistentVolumeReclaimPolicy": "Retain",
             "hostPath": { "path": folder, "type": "Directory" },
-            "claimRef": { "namespace": namespace, "name": runners::claim() },
+            "claimRef": { "namespace": namespace, "name": runners::claim_of(name) },
         },
     })
 }

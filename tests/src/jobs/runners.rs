@@ -9,9 +9,9 @@ use crate::fixtures;
 /// The runner's name in every recorded body.
 pub const NAME: &str = "arc-runner-set-x7k2p-runner-9fz4d";
 
-/// The claim that Kubernetes makes for its work volume, by which the hooks know it.
-pub(super) fn claim() -> String {
-    format!("{NAME}-work")
+/// The claim that Kubernetes makes for a runner's work volume, by which the hooks know it.
+pub(super) fn claim_of(runner: &str) -> String {
+    format!("{runner}-work")
 }
 
 /// The runner pod of ARC's `kubernetes` mode.
@@ -28,8 +28,8 @@ pub fn kept(namespace: &str, image: TestImage, storage: Storage) -> (Value, Valu
     let mut pod = kubernetes(namespace, image, storage);
     let volume = &mut pod["spec"]["volumes"][0];
     let spec = volume["ephemeral"]["volumeClaimTemplate"]["spec"].take();
-    *volume = json!({ "name": volume["name"], "persistentVolumeClaim": { "claimName": claim() } });
-    let metadata = json!({ "name": claim(), "namespace": namespace });
+    *volume = json!({ "name": volume["name"], "persistentVolumeClaim": { "claimName": claim_of(NAME) } });
+    let metadata = json!({ "name": claim_of(NAME), "namespace": namespace });
     let kind = "PersistentVolumeClaim";
     (pod, json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec }))
 }
