@@ -184,8 +184,8 @@ impl ClusterDuty {
         let allowed = before.map_or(NOWHERE, |state| state.allowed.clone());
         let auto = before.map_or_else(BTreeMap::new, |state| state.auto.clone());
         let wanted = self.places.wanted(&self.watched.namespaces.state());
-        let tried = next_state(draft, allowed.clone(), auto.clone(), before);
-        let allowed = self.prober.allowed(&tried, &allowed, &wanted.candidates).await;
+        let tried = next_state(draft, allowed, auto.clone(), before);
+        let allowed = self.prober.allowed(&tried, before, &wanted.candidates).await;
         let auto = self.prober.auto(&wanted.wishes, &allowed, &auto);
         (allowed, auto)
     }
@@ -263,7 +263,8 @@ fn tell_contradictions(config: &Config, before: Option<&PublishedState>, after: 
 /// A node as the decisions see it.
 fn view(node: &Node, seen: &HashMap<String, Seen>) -> NodeView {
     let name = node.name_any();
-    let report = seen.get(&name).and_then(|seen| seen.report.clone());
+    let known = seen.get(&name);
+    let (report, is_stale) = known.map_or((None, false), |seen| (seen.report.clone(), seen.is_stale));
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let is_ready = |(kind, status): (&str, &str)| kind == "Ready" && status == "True";
     let created = node.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
@@ -274,5 +275,6 @@ fn view(node: &Node, seen: &HashMap<String, Seen>) -> NodeView {
         ready: conditions.map(|known| (known.type_.as_str(), known.status.as_str())).any(is_ready),
         age: Duration::from_secs(age.as_secs().max(0).unsigned_abs()),
         report,
+        is_stale,
     }
 }

@@ -51,7 +51,7 @@ fn is_served(seen: Option<&Seen>, versions: &[PublishedVersion]) -> bool {
     };
     let mut offered = versions.iter().filter(|version| version.phase == Phase::Offered).peekable();
     if offered.peek().is_some() {
-        let is_for_it = |arches: &BTreeSet<Arch>| arches.is_empty() || arches.contains(&report.arch);
+        let is_for_it = |arches: &BTreeSet<Arch>| arches.is_empty() || report.arch.is_among(arches);
         return offered.all(|version| !is_for_it(&version.arches) || holds(&version.name));
     }
     let can_have = |version: &&VersionReport| version.reason != Some(FaultReason::NoSourceForArch);
@@ -155,6 +155,7 @@ mod tests {
             ready: true,
             age: Duration::ZERO,
             report: report.clone(),
+            is_stale,
         };
         let versions = PublishedState::immediate(&Config::embedded().unwrap()).versions;
         judge(&node, Some(&Seen { report, is_stale }), &versions)

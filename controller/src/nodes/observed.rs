@@ -118,6 +118,7 @@ mod tests {
             ready: true,
             age: Duration::ZERO,
             report: Some(report.clone()),
+            is_stale: false,
         };
         let seen = Seen { report: Some(report.clone()), is_stale: false };
         Observed::new(&judge(&node, Some(&seen), &versions), Some(&report))
