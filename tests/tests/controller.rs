@@ -53,9 +53,9 @@ async fn a_report_leads_to_an_offered_version_and_to_conditions_of_nodes() {
     let repaired = json!({ "name": cluster.version(), "state": "ready", "wanted": true, "repairs": 2 });
     cluster.write_report("a", &[repaired]);
     cluster.event(("default", "a"), "CacheRepaired", "2 times").await;
-    // Only what changed: both were ready twice, `a` once before the repair.
-    assert_eq!(cluster.events("default", "a", "CacheReady").len(), 1);
-    assert_eq!(cluster.events("default", "b", "CacheReady").len(), 2);
+    // Only what ends trouble: that all nodes install what is to be offered first is none.
+    assert!(cluster.events("default", "a", "CacheReady").is_empty());
+    assert_eq!(cluster.events("default", "b", "CacheReady").len(), 1);
     assert!(cluster.events("default", "a", "CacheFailed").is_empty());
 }
 

@@ -33,6 +33,15 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Verdict {
+    /// A node that no agent runs on any more.
+    pub fn not_selected() -> Self {
+        let message = "no agent runs here: `nodeSelector` of the configuration does not select this node";
+        let condition = told("Unknown", "NotSelected", message);
+        Self { condition, is_unserviceable: false, is_served: false }
+    }
+}
+
 /// Judges a node by its last report; one that is stale keeps its verdict on pods.
 pub fn judge(node: &NodeView, seen: Option<&Seen>, versions: &[PublishedVersion]) -> Verdict {
     let offered = versions.iter().filter(|version| version.phase == Phase::Offered);

@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::auto::{Wish, resolve};
+use super::auto::{Wish, bounded, resolve};
 use super::outcome::Outcome;
 use super::pods::{Trial, Trials, survived, trials};
 use super::verdicts::{Candidate, Pair, Tried, Verdicts, live};
@@ -73,7 +73,7 @@ impl Prober {
             let found = |kind| self.verdicts.outcome(&Pair { namespace: wish.namespace.clone(), kind });
             (wish.namespace.clone(), resolve(wish, allowed, found, before.get(&wish.namespace)))
         });
-        resolved.collect()
+        bounded(resolved.collect())
     }
 
     async fn try_due(&mut self, state: &PublishedState, candidates: &[Candidate]) {

@@ -5,10 +5,11 @@ use std::fmt;
 
 use headstart_externals::arch::Arch;
 use headstart_externals::config::{Config, Rollout};
+use headstart_externals::state::{Phase, PublishedVersion};
 use headstart_externals::version::VersionName;
 
 use super::nodes::{Made, NodeView, is_mountable};
-use super::phases::Cluster;
+use super::phases::{Cluster, phase_of};
 
 /// Of the nodes that lack a version, how many are named.
 const NAMED: usize = 5;
@@ -33,6 +34,12 @@ pub struct Progress {
     pub patience_is_over: bool,
     /// The architectures on which nodes have different trees of it.
     pub differs_on: BTreeMap<Arch, Trees>,
+}
+
+/// Whether the target of some profile is not offered yet, so that nodes are busy with it.
+pub fn is_rolling(config: &Config, published: &[PublishedVersion]) -> bool {
+    let targets = config.profiles.iter().map(|profile| &profile.revisions[profile.target()].version);
+    targets.into_iter().any(|target| phase_of(published, target) != Some(Phase::Offered))
 }
 
 /// By tree, the nodes that have it.
