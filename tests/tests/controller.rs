@@ -9,9 +9,11 @@ use headstart_externals::names::{
 };
 use headstart_externals::state::{MountKind, Phase};
 use headstart_tests::bed::control_plane::client_of;
-use headstart_tests::bed::{ControlPlane, TestNamespace};
+use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
+use headstart_tests::deploy::rendered;
 use headstart_tests::identity::kubeconfig;
 use headstart_tests::played::{OURS, Played};
+use headstart_tests::programs::repository;
 use headstart_tests::wait::{until, within};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -335,6 +337,31 @@ async fn tokens_can_do_nothing_but_their_duty() {
     let refused = control_plane.kubectl(&words).unwrap_err().to_string();
     assert!(refused.contains("as a dry run only"), "{refused}");
     control_plane.kubectl(&[&words[..], &["--dry-run=server"]].concat()).unwrap();
+    for system in ["kube-system", "kube-node-lease", OURS] {
+        let there = [&words[..], &["--dry-run=server", "--namespace", system]].concat();
+        let refused = control_plane.kubectl(&there).unwrap_err().to_string();
+        assert!(refused.contains("may try nothing in the system's namespaces"), "{system}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_bounds_an_account_is_there_before_it_may_do_anything() {
+    let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
+    for folder in ["deploy", "deploy/examples/current-runners", "deploy/examples/release-archive"] {
+        let objects = rendered(&control_plane, &repository().join(folder));
+        let place = |wanted: fn(&str) -> bool| {
+            let kinds = objects
+                .iter()
+                .enumerate()
+                .filter(move |(_, object)| wanted(object["kind"].as_str().unwrap()));
+            kinds.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        let bounds = place(|kind| kind.starts_with("ValidatingAdmissionPolicy"));
+        let grants =
+            place(|kind| kind.ends_with("RoleBinding") || kind == "Deployment" || kind == "DaemonSet");
+        assert!(bounds.len() >= 10 && !grants.is_empty(), "{folder}");
+        assert!(bounds.iter().max() < grants.iter().min(), "{folder}");
+    }
 }
 
 #[tokio::test]
@@ -367,6 +394,11 @@ async fn the_controller_marks_nodes_and_changes_nothing_else_of_them() {
             "neither add nor change a taint",
         ),
         (r#"{"metadata": {"annotations": {"a": "b"}}}"#, "may not change annotations"),
+        (r#"{"metadata": {"finalizers": ["example.com/x"]}}"#, "neither owners nor finalizers"),
+        (
+            r#"{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "u"}]}}"#,
+            "neither owners nor finalizers",
+        ),
     ] {
         let refused = as_controller(&["patch", "node", "a", "--patch", patch]).unwrap_err().to_string();
         assert!(refused.contains(expected), "{patch}: {refused}");
@@ -388,6 +420,21 @@ async fn the_controller_marks_nodes_and_changes_nothing_else_of_them() {
     nodes.patch_status("a", &PatchParams::default(), &condition(NODE_CONDITION)).await.unwrap();
     let refused = nodes.patch_status("a", &PatchParams::default(), &condition("Ready")).await.unwrap_err();
     assert!(refused.to_string().contains("no condition of a node but"), "{refused}");
+    for (field, value) in [
+        ("addresses", json!([{ "type": "InternalIP", "address": "192.0.2.1" }])),
+        ("capacity", json!({ "cpu": "1" })),
+        ("allocatable", json!({ "cpu": "1" })),
+        ("daemonEndpoints", json!({ "kubeletEndpoint": { "Port": 1 } })),
+        ("nodeInfo", json!({ "kernelVersion": "x" })),
+        ("images", json!([{ "names": ["x"] }])),
+        ("config", json!({ "error": "x" })),
+        ("volumesAttached", json!([{ "name": "x", "devicePath": "" }])),
+        ("volumesInUse", json!(["x"])),
+    ] {
+        let patch = Patch::Merge(json!({ "status": { field: value } }));
+        let refused = nodes.patch_status("a", &PatchParams::default(), &patch).await.unwrap_err().to_string();
+        assert!(refused.contains("nothing of a node's status but one condition"), "{field}: {refused}");
+    }
 }
 
 #[tokio::test]
@@ -429,6 +476,13 @@ async fn the_controller_deletes_reports_and_no_other_lease_and_changes_no_webhoo
         let patch = ["patch", "mutatingwebhookconfiguration", "headstart", "--type=json", "--patch", &patch];
         let refused = as_controller(&patch).unwrap_err().to_string();
         assert!(refused.contains("no field of a webhook but caBundle"), "{field}: {refused}");
+    }
+    let owner = json!([{ "apiVersion": "v1", "kind": "Node", "name": "x", "uid": "u" }]);
+    for (field, value) in [("finalizers", json!(["example.com/x"])), ("ownerReferences", owner)] {
+        let patch = json!({ "metadata": { field: value } }).to_string();
+        let patch = ["patch", "mutatingwebhookconfiguration", "headstart", "--patch", &patch];
+        let refused = as_controller(&patch).unwrap_err().to_string();
+        assert!(refused.contains("owners or finalizers of webhooks"), "{field}: {refused}");
     }
 }
 

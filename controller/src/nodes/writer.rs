@@ -99,7 +99,11 @@ impl Calls {
         }
         // Rewritten pods keep away from a node with our label; all others are none of our business.
         let is_kept_free = verdict.is_unserviceable && is_labelled(node);
-        if verdict.is_served || is_kept_free { self.untaint(node, startup).await } else { Ok(None) }
+        if verdict.is_served || is_kept_free {
+            self.untaint(node, startup, verdict.is_served).await
+        } else {
+            Ok(None)
+        }
     }
 
     async fn label(&self, node: &Node, unserviceable: bool) -> Result<Written, CallError> {
@@ -141,13 +145,19 @@ impl Calls {
     }
 
     /// Fails where the node changed since it was read; a later round sees the change.
-    async fn untaint(&self, node: &Node, startup: &BTreeSet<String>) -> Result<Written, CallError> {
+    async fn untaint(
+        &self,
+        node: &Node,
+        startup: &BTreeSet<String>,
+        is_served: bool,
+    ) -> Result<Written, CallError> {
         let Some((patch, keys)) = without(node, startup) else { return Ok(None) };
         let name = node.name_any();
         let patch = Patch::Json::<()>(patch);
         match within(CALL, self.0.patch(&name, &PatchParams::default(), &patch)).await {
             Ok(changed) => {
-                tracing::info!(node = name, taints = ?keys, "startup taints removed");
+                let why = if is_served { "the cache is ready" } else { "rewritten pods keep away" };
+                tracing::info!(node = name, taints = ?keys, "{why}: startup taints removed");
                 Ok(Some(changed.resource_version()))
             }
             // A test of the patch did not hold.
