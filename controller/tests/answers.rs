@@ -14,7 +14,7 @@ use headstart_controller::events::Outbox;
 use headstart_controller::metrics::Metrics;
 use headstart_controller::news::News;
 use headstart_controller::nodes::{Condition, GoneNodes, NodeWriter, Orphan, Verdict};
-use headstart_controller::publish::{Question, Usage};
+use headstart_controller::publish::{Question, StateWriter, Usage};
 use headstart_externals::version::VersionName;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
@@ -325,4 +325,21 @@ async fn a_node_that_rewritten_pods_keep_away_from_is_opened_for_all_others() {
     NodeWriter::new(server.client(), metrics()).write(&[(&not_yet, &verdict)], &startup, now).await;
     let calls = server.calls();
     assert!(calls.len() == 1 && calls[0].contains("unserviceable"), "the label comes first: {calls:?}");
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_understood_is_left_alone_and_counted() {
+    let state = |text: &str| {
+        let metadata = json!({ "name": "state", "resourceVersion": "1" });
+        Some((StatusCode::OK, json!({ "metadata": metadata, "data": { "state.json": text } })))
+    };
+    let server = Server::answering(state(r#"{"apiVersion": "headstart.dev/v2"}"#));
+    let registry = Registry::new();
+    let writer = StateWriter::new(server.client(), "system", "state", Metrics::new(&registry).unwrap());
+    let error = writer.read().await.err().unwrap().to_string();
+    assert!(error.contains("cannot be understood") && error.contains("delete the ConfigMap"), "{error}");
+    let failures = registry.gather().into_iter().find(|family| family.name().ends_with("failures_total"));
+    assert_eq!(failures.unwrap().get_metric()[0].get_counter().get_value(), 1.0);
+    server.now_answers(refusal(StatusCode::NOT_FOUND));
+    assert!(writer.read().await.unwrap().is_none(), "it is made anew once it is deleted");
 }

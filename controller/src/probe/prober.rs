@@ -78,14 +78,7 @@ impl Prober {
 
     async fn try_due(&mut self, state: &PublishedState, candidates: &[Candidate]) {
         let now = Instant::now();
-        let mut due: Vec<(&Pair, Tried)> = candidates
-            .iter()
-            .map(|candidate| (&candidate.pair, Tried::new(state, candidate)))
-            .filter(|(pair, tried)| self.verdicts.is_due(pair, tried, now))
-            .collect();
-        // So that each has its turn, however many there are.
-        due.sort_by_key(|(pair, _)| self.verdicts.last(pair));
-        let attempts: Vec<_> = due
+        let attempts: Vec<_> = due(&self.verdicts, state, candidates, now)
             .into_iter()
             .map(|(pair, tried)| {
                 let client = self.client.clone();
@@ -100,6 +93,19 @@ impl Prober {
             }
         }
     }
+}
+
+/// The pairs to try now, so that each has its turn, however many there are.
+fn due<'c>(
+    verdicts: &Verdicts,
+    state: &PublishedState,
+    candidates: &'c [Candidate],
+    now: Instant,
+) -> Vec<(&'c Pair, Tried)> {
+    let tried = candidates.iter().map(|candidate| (&candidate.pair, Tried::new(state, candidate)));
+    let mut due: Vec<_> = tried.filter(|(pair, tried)| verdicts.is_due(pair, tried, now)).collect();
+    due.sort_by_key(|(pair, _)| verdicts.last(pair));
+    due
 }
 
 /// An attempt that ends within its round, so that a slow namespace has had its turn.
@@ -187,6 +193,24 @@ mod tests {
     use headstart_externals::config::Config;
 
     use super::*;
+
+    #[test]
+    fn who_waited_longest_is_tried_first() {
+        let state = PublishedState::immediate(&Config::embedded().unwrap());
+        let candidate = |name: &str| Candidate {
+            pair: Pair { namespace: name.to_owned(), kind: MountKind::HostPath },
+            resource_version: "1".to_owned(),
+        };
+        let candidates = ["late", "early", "new"].map(candidate);
+        let (mut verdicts, begun) = (Verdicts::default(), Instant::now());
+        for (at, candidate) in [(2, &candidates[0]), (1, &candidates[1])] {
+            let tried = Tried::new(&state, candidate);
+            verdicts.keep(&candidate.pair, &Outcome::Works, tried, begun + Duration::from_secs(at));
+        }
+        let due = due(&verdicts, &state, &candidates, begun + Duration::from_secs(3600));
+        let names: Vec<&str> = due.iter().map(|(pair, _)| pair.namespace.as_str()).collect();
+        assert_eq!(names, ["new", "early", "late"]);
+    }
 
     #[test]
     fn every_image_that_pods_can_be_given_is_shown_and_one_host_path() {

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 const NODES: [&str; 2] = ["one", "two"];
 
 /// Longest time for one life; the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(revisions: &str) -> Config {
     let revisions: String = revisions
