@@ -240,4 +240,28 @@ proptest! {
             life.play(scene)?;
         }
     }
+
+    #[test]
+    fn an_upgrade_takes_no_more_nodes_from_pods_than_it_may(
+        held in proptest::collection::vec((any::<bool>(), select(vec!["ready", "ready", "failed"]), any::<bool>()), 1..12),
+        (percent, waits) in (select(vec![50, 80, 95]), any::<bool>()),
+    ) {
+        let config = configured(&["a", "b"], None, &format!("rollout: {{percent: {percent}}}"));
+        let nodes: Vec<NodeView> = held.into_iter().map(|(has_old, state, is_stale)| {
+            let reason = (state == "failed").then_some(FaultReason::DiskFull);
+            let old = has_old.then(|| on_node(&version("a"), "ready", None));
+            let new = on_node(&version("b"), state, reason);
+            NodeView { is_stale, ..node("node", old.into_iter().chain([new]).collect()) }
+        }).collect();
+        let mut leader = Leader::default();
+        leader.round(&configured(&["a"], None, ""), &[super::played::ready(&["a"])]);
+        let before = leader.published.clone();
+        leader.after(&config, if waits { 3600 } else { 0 }).round(&config, &nodes);
+        if phase_of(&leader.published, &version("b")) == Some(Phase::Offered) {
+            let scene = Scene {
+                config, nodes, seconds: 0, is_new_leader: false, admission: None, are_over: false, by_hand: None,
+            };
+            offered_anew(&scene, &version("b"), None, &before)?;
+        }
+    }
 }
