@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use headstart_externals::names::STATE_KEY;
 use headstart_externals::state::{Phase, PublishedState};
 use headstart_externals::version::VersionName;
-use headstart_runtime::config_map::{self, ConfigMapKey, Reading};
+use headstart_runtime::config_map::{self, ConfigMapKey, Followers, Reading};
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 use kube::Client;
@@ -65,7 +65,10 @@ impl Published {
     ) -> anyhow::Result<()> {
         let what = ConfigMapKey { namespace, name, key: STATE_KEY };
         let mut trouble = Trouble::default();
-        config_map::follow(client, what, shutdown, |reading| self.take(reading, &mut trouble)).await
+        config_map::follow(client, what, Followers::Many, shutdown, |reading| {
+            self.take(reading, &mut trouble)
+        })
+        .await
     }
 
     fn take(&self, reading: Reading, trouble: &mut Trouble) {

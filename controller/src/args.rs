@@ -132,7 +132,7 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     })?;
     let admin = listener.local_addr()?;
     tracing::info!(%admin, version = env!("CARGO_PKG_VERSION"), "serving");
-    let (watched, watching) = Watched::new(&client, &args.namespace);
+    let (watched, watching) = Watched::new(&cluster::connect_to_watch().await?, &args.namespace);
     let routes = admin::routes(Arc::new(|| Ok(())), registry, shutdown.clone());
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.add(

@@ -1,7 +1,7 @@
 //! Events on their way to the API server. They are told when there is time for them, and none stops anything else.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headstart_runtime::cluster::{CallError, within};
 use headstart_runtime::trouble::Trouble;
@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use crate::bucket::Bucket;
 use crate::metrics::Metrics;
 use crate::news::News;
 
@@ -18,8 +19,10 @@ const CALL: Duration = Duration::from_secs(5);
 /// Longest time that one round spends on Events; the rest follows in the next one.
 const ROUND: Duration = Duration::from_secs(10);
 
-/// Most Events of one round, so that trouble on every node does not become trouble of the API server.
-const AT_ONCE: usize = 100;
+/// How fast they are told after a [`BURST`], so that trouble on every node does not become trouble of the API server.
+const EVERY: Duration = Duration::from_millis(100);
+
+const BURST: u32 = 50;
 
 /// Most Events that wait. They are for people: what they tell is also in conditions, in the state and in the log.
 const MOST: usize = 2000;
@@ -29,13 +32,15 @@ pub struct Outbox {
     client: Client,
     metrics: Metrics,
     waiting: VecDeque<(ObjectReference, News)>,
+    bucket: Bucket,
     trouble: Trouble,
 }
 
 impl Outbox {
     /// An empty one.
     pub fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics, waiting: VecDeque::new(), trouble: Trouble::default() }
+        let bucket = Bucket::new(EVERY, BURST, Instant::now());
+        Self { client, metrics, waiting: VecDeque::new(), bucket, trouble: Trouble::default() }
     }
 
     /// Tells `news` about an object, later.
@@ -52,9 +57,16 @@ impl Outbox {
         let _ = tokio::time::timeout(ROUND, self.tell()).await;
     }
 
+    /// How long until the next ones may be told; `None` if none waits.
+    pub fn due(&self) -> Option<Duration> {
+        (!self.waiting.is_empty()).then_some(EVERY * BURST)
+    }
+
     async fn tell(&mut self) {
-        for _ in 0..AT_ONCE {
-            let Some((about, news)) = self.waiting.front() else { return };
+        while let Some((about, news)) = self.waiting.front() {
+            if !self.bucket.take(Instant::now()) {
+                return;
+            }
             match publish(&self.client, about, news).await {
                 Ok(()) => _ = self.trouble.is_over(),
                 // Nobody will ever take it, as in a namespace that is going away.

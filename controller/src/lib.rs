@@ -5,6 +5,7 @@
 //! people what changed ([`events`]), and warns where [`paired`] runners need what is not allowed any more.
 
 pub mod args;
+mod bucket;
 pub mod certificates;
 pub mod config;
 pub mod events;
@@ -16,5 +17,6 @@ pub mod paired;
 pub mod places;
 pub mod probe;
 pub mod publish;
+mod relevant;
 pub mod round;
 pub mod watched;

@@ -14,6 +14,7 @@ use rollout::RolloutMetrics;
 pub struct Metrics {
     leading: IntGauge,
     generation: IntGauge,
+    state_bytes: IntGauge,
     nodes: IntGaugeVec,
     probes: IntCounterVec,
     failures: IntCounterVec,
@@ -30,6 +31,10 @@ impl Metrics {
             generation: IntGauge::new(
                 "headstart_controller_state_generation",
                 "Generation of the published state",
+            )?,
+            state_bytes: IntGauge::new(
+                "headstart_controller_state_bytes",
+                "Size of the published state; a ConfigMap holds 1048576 bytes",
             )?,
             nodes: IntGaugeVec::new(
                 Opts::new("headstart_controller_nodes", "Nodes that run an agent, by cache readiness"),
@@ -55,6 +60,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.leading.clone()))?;
         registry.register(Box::new(metrics.generation.clone()))?;
+        registry.register(Box::new(metrics.state_bytes.clone()))?;
         registry.register(Box::new(metrics.nodes.clone()))?;
         registry.register(Box::new(metrics.probes.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
@@ -65,6 +71,10 @@ impl Metrics {
 
     pub(crate) fn published(&self, generation: u64) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn state_bytes(&self, bytes: usize) {
+        self.state_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// How many nodes have which status of the condition.
@@ -113,6 +123,7 @@ impl Drop for Leadership {
     fn drop(&mut self) {
         self.0.leading.set(0);
         self.0.generation.set(0);
+        self.0.state_bytes.set(0);
         self.0.nodes.reset();
         self.0.rollout.reset();
     }

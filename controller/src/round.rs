@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use futures::{StreamExt as _, stream};
 use headstart_externals::config::Config;
 use headstart_externals::state::{Allowed, AutoKind, PublishedState};
 use jiff::Timestamp;
@@ -18,21 +16,26 @@ use crate::events::Outbox;
 use crate::lead::{Failing, ROUND, limited};
 use crate::metrics::Metrics;
 use crate::nodes::{
-    GoneNodes, NodeWatcher, NodeWriter, Orphan, Reports, Seen, Verdict, is_of_earlier_node, judge,
+    GoneNodes, NodeWatcher, NodeWriter, Orphan, Relist, Reports, Seen, Verdict, has_traces,
+    is_of_earlier_node, judge,
 };
 use crate::paired::Warner;
 use crate::places::Places;
 use crate::probe::{Prober, choices};
 use crate::publish::{
-    Ages, Announcer, Clocks, Cluster, NodeView, StateWriter, Usage, contradictions, next_state, questions,
+    Ages, Announcer, Clocks, Cluster, NodeView, StateWriter, Usage, contradictions, is_rolling, next_state,
+    questions,
 };
 use crate::watched::Watched;
 
 /// Shortest time between two rounds: in a large cluster something changes all the time.
 const REST: Duration = Duration::from_millis(200);
 
-/// Nodes that are written to at once.
-const WRITES: usize = 16;
+/// The same where there are more nodes than [`SMALL`]: a round over a thousand takes its time.
+const LONG_REST: Duration = Duration::from_secs(1);
+
+/// Nodes of a cluster that is not large.
+const SMALL: usize = 100;
 
 /// Names of what rounds read and write.
 #[derive(Clone, Debug)]
@@ -67,6 +70,8 @@ pub struct ClusterDuty {
     nodes: NodeWriter,
     seen_nodes: NodeWatcher,
     gone: GoneNodes,
+    relist: Relist,
+    was_rolling: bool,
     places: Places,
     events: Outbox,
     metrics: Metrics,
@@ -85,15 +90,22 @@ impl ClusterDuty {
             watched: watched.clone(),
             config,
             prober: Prober::new(probe.clone(), metrics.clone()),
-            state: StateWriter::new(client.clone(), &objects.namespace, &objects.published_state),
+            state: StateWriter::new(
+                client.clone(),
+                &objects.namespace,
+                &objects.published_state,
+                metrics.clone(),
+            ),
             clocks: Clocks::default(),
             usage: Usage::new(client.clone(), metrics.clone()),
             announcer: Announcer::new(metrics.clone()),
             warner: Warner::new(client.clone(), metrics.clone()),
             reports: Reports::default(),
-            nodes: NodeWriter::new(client.clone()),
+            nodes: NodeWriter::new(client.clone(), metrics.clone()),
             seen_nodes: NodeWatcher::default(),
-            gone: GoneNodes::new(client.clone(), &objects.namespace),
+            gone: GoneNodes::new(client.clone(), &objects.namespace, metrics.clone()),
+            relist: Relist::new(client.clone(), &objects.namespace, metrics.clone()),
+            was_rolling: true,
             places: Places::new(client.clone(), objects),
             events: Outbox::new(client.clone(), metrics.clone()),
             metrics: metrics.clone(),
@@ -116,9 +128,11 @@ impl ClusterDuty {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => {
                     let due = self.clocks.next(&config.borrow(), Instant::now());
-                    let pause = due.unwrap_or(ROUND).clamp(REST, ROUND);
+                    let due = due.into_iter().chain(self.events.due()).min();
+                    let rest = if self.watched.nodes.len() > SMALL { LONG_REST } else { REST };
+                    let pause = due.unwrap_or(ROUND).clamp(rest, ROUND);
                     tokio::select! {
-                        () = changed.notified() => tokio::time::sleep(REST).await,
+                        () = changed.notified() => tokio::time::sleep(rest).await,
                         _ = config.changed() => {}
                         () = tokio::time::sleep(pause) => {}
                     }
@@ -131,27 +145,64 @@ impl ClusterDuty {
         let config = self.config.borrow().clone();
         let nodes = self.watched.nodes.state();
         let leases = self.watched.reports.state();
-        let known: HashMap<String, &Node> =
-            nodes.iter().map(|node| (node.name_any(), node.as_ref())).collect();
-        let is_past =
-            |lease: &&Lease| known.get(&lease.name_any()).is_some_and(|node| is_of_earlier_node(lease, node));
-        let of_today = leases.iter().map(AsRef::as_ref).filter(|lease| !is_past(lease));
-        let seen = self.reports.read(of_today, Instant::now());
+        let seen = self.read_reports(&leases, &nodes).await;
         let views: Vec<NodeView> = nodes.iter().map(|node| view(node, &seen)).collect();
         let state = self.publish(&config, &views).await?;
         self.warner.warn().await;
-        let selected = nodes.iter().zip(&views).filter(|(_, view)| view.is_selected(&config));
+        self.look_after_nodes(&config, &nodes, &views, (&seen, &state)).await;
+        self.events.flush().await;
+        self.sweep(&leases, &views, &seen).await;
+        Ok(())
+    }
+
+    /// The reports as they are watched. Where that has been silent for long, the API server itself is asked: else a watch
+    /// that died without a sign would make all of them stale.
+    async fn read_reports(&mut self, leases: &[Arc<Lease>], nodes: &[Arc<Node>]) -> HashMap<String, Seen> {
+        let known: HashMap<String, &Node> =
+            nodes.iter().map(|node| (node.name_any(), node.as_ref())).collect();
+        let is_current = |lease: &&Lease| {
+            !known.get(&lease.name_any()).is_some_and(|node| is_of_earlier_node(lease, node))
+        };
+        let current = leases.iter().map(AsRef::as_ref).filter(is_current);
+        let seen = self.reports.read(current, Instant::now());
+        if !self.reports.is_doubtful(Instant::now()) {
+            return seen;
+        }
+        match self.relist.all().await {
+            Some(listed) => self.reports.listed(listed.iter().filter(is_current), Instant::now()),
+            None => seen,
+        }
+    }
+
+    /// Judges all nodes and tells them, and people, what came of it.
+    async fn look_after_nodes(
+        &mut self,
+        config: &Config,
+        nodes: &[Arc<Node>],
+        views: &[NodeView],
+        (seen, state): (&HashMap<String, Seen>, &PublishedState),
+    ) {
+        let (selected, others): (Vec<_>, Vec<_>) =
+            nodes.iter().zip(views).partition(|(_, view)| view.is_selected(config));
         let judged: Vec<(&Node, &NodeView, Verdict)> = selected
+            .into_iter()
             .map(|(node, view)| (node.as_ref(), view, judge(view, seen.get(&view.name), &state.versions)))
             .collect();
+        self.metrics.nodes(judged.iter().map(|(.., verdict)| verdict.condition.status));
+        let is_rolling = is_rolling(config, &state.versions);
+        let is_rolling = std::mem::replace(&mut self.was_rolling, is_rolling) || is_rolling;
         let looked = judged.iter().map(|(node, view, verdict)| (*node, verdict, view.report.as_ref()));
-        for (node, news) in self.seen_nodes.look(looked) {
-            self.events.push(node, news);
+        let told = self.seen_nodes.look(looked, is_rolling);
+        told.nodes.into_iter().for_each(|(node, news)| self.events.push(node, news));
+        if !told.many.is_empty() {
+            let about = self.places.configuration().await;
+            told.many.into_iter().for_each(|news| self.events.push(about.clone(), news));
         }
-        let told = self.tell_nodes(&config, &judged).await;
-        self.events.flush().await;
-        told?;
-        self.sweep(&leases, &views, &seen).await
+        let left = Verdict::not_selected();
+        let left = others.iter().filter(|(node, _)| has_traces(node)).map(|(node, _)| (node.as_ref(), &left));
+        let verdicts: Vec<(&Node, &Verdict)> =
+            judged.iter().map(|(node, _, verdict)| (*node, verdict)).chain(left).collect();
+        self.nodes.write(&verdicts, &config.startup_taints, Instant::now()).await;
     }
 
     /// Publishes what follows from reports, probes and pods, if it is news; returns what is published.
@@ -191,8 +242,8 @@ impl ClusterDuty {
         let allowed = before.map_or(NOWHERE, |state| state.allowed.clone());
         let auto = before.map_or_else(BTreeMap::new, |state| state.auto.clone());
         let wanted = self.places.wanted(&self.watched.namespaces.state());
-        let tried = next_state(draft, allowed.clone(), auto.clone(), before);
-        let allowed = self.prober.allowed(&tried, &allowed, &wanted.candidates).await;
+        let tried = next_state(draft, allowed, auto.clone(), before);
+        let allowed = self.prober.allowed(&tried, before, &wanted.candidates).await;
         let auto = self.prober.auto(&wanted.wishes, &allowed, &auto);
         (allowed, auto)
     }
@@ -216,30 +267,8 @@ impl ClusterDuty {
         }
     }
 
-    async fn tell_nodes(
-        &self,
-        config: &Config,
-        judged: &[(&Node, &NodeView, Verdict)],
-    ) -> anyhow::Result<()> {
-        self.metrics.nodes(judged.iter().map(|(.., verdict)| verdict.condition.status));
-        let mut writes = Vec::new();
-        for (node, view, verdict) in judged {
-            writes.push(async move {
-                let written = self.nodes.write(node, verdict, &config.startup_taints).await;
-                written.with_context(|| format!("failed to write to the node {}", view.name))
-            });
-        }
-        let written: Vec<_> = stream::iter(writes).buffer_unordered(WRITES).collect().await;
-        written.into_iter().collect()
-    }
-
     /// Looks after the reports of nodes that are not there.
-    async fn sweep(
-        &mut self,
-        leases: &[Arc<Lease>],
-        views: &[NodeView],
-        seen: &HashMap<String, Seen>,
-    ) -> anyhow::Result<()> {
+    async fn sweep(&mut self, leases: &[Arc<Lease>], views: &[NodeView], seen: &HashMap<String, Seen>) {
         let known: HashSet<&str> = views.iter().map(|view| view.name.as_str()).collect();
         let is_orphan = |lease: &&Arc<Lease>| !known.contains(lease.name_any().as_str());
         let orphans = leases.iter().filter(is_orphan).map(|lease| Orphan {
@@ -247,10 +276,7 @@ impl ClusterDuty {
             is_stale: seen.get(&lease.name_any()).is_some_and(|seen| seen.is_stale),
         });
         let orphans: Vec<Orphan<'_>> = orphans.collect();
-        self.gone
-            .sweep(&orphans, Instant::now())
-            .await
-            .context("failed to delete the report of a node that is gone")
+        self.gone.sweep(&orphans, Instant::now()).await;
     }
 }
 
@@ -270,7 +296,8 @@ fn tell_contradictions(config: &Config, before: Option<&PublishedState>, after: 
 /// A node as the decisions see it.
 fn view(node: &Node, seen: &HashMap<String, Seen>) -> NodeView {
     let name = node.name_any();
-    let report = seen.get(&name).and_then(|seen| seen.report.clone());
+    let known = seen.get(&name);
+    let (report, is_stale) = known.map_or((None, false), |seen| (seen.report.clone(), seen.is_stale));
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let is_ready = |(kind, status): (&str, &str)| kind == "Ready" && status == "True";
     let created = node.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
@@ -281,5 +308,6 @@ fn view(node: &Node, seen: &HashMap<String, Seen>) -> NodeView {
         ready: conditions.map(|known| (known.type_.as_str(), known.status.as_str())).any(is_ready),
         age: Duration::from_secs(age.as_secs().max(0).unsigned_abs()),
         report,
+        is_stale,
     }
 }

@@ -15,6 +15,12 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use crate::relevant::{Relevant, of_namespace, of_node, of_report};
+
+/// How long the API server keeps a watch, in seconds. Shorter than a connection may be silent, so that a dead one is
+/// noticed.
+const WATCH: u32 = 45;
+
 /// The newest known objects.
 #[derive(Clone)]
 pub struct Watched {
@@ -24,32 +30,38 @@ pub struct Watched {
     pub namespaces: Store<Namespace>,
     /// The Leases with the nodes' reports.
     pub reports: Store<Lease>,
-    /// Told at every change.
+    /// Told at every change that matters.
     pub changed: Arc<Notify>,
 }
 
 /// The streams that keep [`Watched`] new.
-pub struct Watching(Vec<BoxStream<'static, ()>>, Arc<Notify>);
+pub struct Watching(Vec<BoxStream<'static, bool>>, Arc<Notify>);
 
 impl Watched {
-    /// Begins to watch; nothing is known until [`Watching::run`] runs.
+    /// Begins to watch with a client that is made for it; nothing is known until [`Watching::run`] runs.
     pub fn new(client: &Client, namespace: &str) -> (Self, Watching) {
-        let labelled = watcher::Config::default().labels(NAMESPACE_LABEL);
-        let of_nodes = watcher::Config::default().labels(&format!("{REPORT_LABEL}={REPORT_NODE}"));
+        let all = watcher::Config::default().timeout(WATCH);
+        let labelled = all.clone().labels(NAMESPACE_LABEL);
+        let of_nodes = all.clone().labels(&format!("{REPORT_LABEL}={REPORT_NODE}"));
         let (nodes, node_stream) =
-            watch(Api::all(client.clone()), watcher::Config::default(), |node: &mut Node| {
+            watch(Api::all(client.clone()), all, Relevant::new(of_node), |node: &mut Node| {
                 node.metadata.managed_fields = None;
                 // The bulk of a Node, of which nothing here makes use.
                 if let Some(status) = &mut node.status {
                     status.images = None;
                 }
             });
-        let (namespaces, namespace_stream) =
-            watch(Api::all(client.clone()), labelled, |namespace: &mut Namespace| {
+        let (namespaces, namespace_stream) = watch(
+            Api::all(client.clone()),
+            labelled,
+            Relevant::new(of_namespace),
+            |namespace: &mut Namespace| {
                 namespace.metadata.managed_fields = None;
-            });
+            },
+        );
+        let leases = Api::namespaced(client.clone(), namespace);
         // Their managed fields tell when a report was written.
-        let (reports, report_stream) = watch(Api::namespaced(client.clone(), namespace), of_nodes, |_| {});
+        let (reports, report_stream) = watch(leases, of_nodes, Relevant::new(of_report), |_| {});
         let changed = Arc::new(Notify::new());
         let watching = Watching(vec![node_stream, namespace_stream, report_stream], changed.clone());
         (Self { nodes, namespaces, reports, changed }, watching)
@@ -73,7 +85,8 @@ impl Watching {
             tokio::select! {
                 () = shutdown.begun() => return Ok(()),
                 event = all.next() => match event {
-                    Some(()) => changed.notify_one(),
+                    Some(true) => changed.notify_one(),
+                    Some(false) => {}
                     None => anyhow::bail!("the watches ended"),
                 },
             }
@@ -85,16 +98,19 @@ impl Watching {
 fn watch<K>(
     api: Api<K>,
     config: watcher::Config,
+    mut relevant: Relevant<K>,
     shorten: impl Fn(&mut K) + Send + 'static,
-) -> (Store<K>, BoxStream<'static, ()>)
+) -> (Store<K>, BoxStream<'static, bool>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     let events = watcher(api, config).default_backoff().modify(shorten);
-    let events = events.reflect(writer).map(|event| {
-        if let Err(error) = event {
+    let events = events.reflect(writer).map(move |event| match event {
+        Ok(event) => relevant.is_news(&event),
+        Err(error) => {
             tracing::warn!(kind = %K::kind(&()), error = %format!("{:#}", anyhow::Error::new(error)), "watch failed; trying again");
+            false
         }
     });
     (store, events.boxed())

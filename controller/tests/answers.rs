@@ -13,11 +13,11 @@ use axum::{Json, Router};
 use headstart_controller::events::Outbox;
 use headstart_controller::metrics::Metrics;
 use headstart_controller::news::News;
-use headstart_controller::nodes::{GoneNodes, Orphan};
-use headstart_controller::publish::{Question, Usage};
+use headstart_controller::nodes::{Condition, GoneNodes, NodeWriter, Orphan, Verdict};
+use headstart_controller::publish::{Question, StateWriter, Usage};
 use headstart_externals::version::VersionName;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::Client;
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -191,7 +191,7 @@ fn lease() -> Lease {
 /// How many deletions a sweep at this second made.
 async fn sweep(gone: &mut GoneNodes, server: &Server, is_stale: bool, at: Instant) -> usize {
     let lease = lease();
-    gone.sweep(&[Orphan { lease: &lease, is_stale }], at).await.unwrap();
+    gone.sweep(&[Orphan { lease: &lease, is_stale }], at).await;
     server.calls().iter().filter(|call| call.starts_with("DELETE")).count()
 }
 
@@ -200,14 +200,14 @@ async fn a_report_goes_when_its_node_was_missing_twice_or_is_missing_and_silent(
     let done = Some((StatusCode::OK, json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })));
     let server = Server::answering(done).but("/nodes/", refusal(StatusCode::NOT_FOUND));
     let (now, minute) = (Instant::now(), Duration::from_secs(60));
-    let mut gone = GoneNodes::new(server.client(), "system");
+    let mut gone = GoneNodes::new(server.client(), "system", metrics());
     assert_eq!(sweep(&mut gone, &server, false, now).await, 0);
     assert_eq!(sweep(&mut gone, &server, false, now + minute / 2).await, 0);
     // One that somebody knew in between begins anew.
-    gone.sweep(&[], now + minute / 2).await.unwrap();
+    gone.sweep(&[], now + minute / 2).await;
     assert_eq!(sweep(&mut gone, &server, false, now + minute).await, 0);
     assert_eq!(sweep(&mut gone, &server, false, now + 2 * minute).await, 1);
-    let mut new = GoneNodes::new(server.client(), "system");
+    let mut new = GoneNodes::new(server.client(), "system", metrics());
     assert_eq!(sweep(&mut new, &server, true, now).await, 1, "its agent is silent, too");
 }
 
@@ -219,14 +219,127 @@ async fn a_report_stays_while_the_api_server_knows_the_node_or_its_agent_renews_
     ));
     let server = Server::answering(node.clone()).but("DELETE", refusal(StatusCode::CONFLICT));
     let now = Instant::now();
-    let mut gone = GoneNodes::new(server.client(), "system");
+    let mut gone = GoneNodes::new(server.client(), "system", metrics());
     for minutes in 0..3 {
         let at = now + Duration::from_secs(60 * minutes);
         assert_eq!(sweep(&mut gone, &server, true, at).await, 0, "our cache is behind");
     }
     server.now_answers(refusal(StatusCode::NOT_FOUND));
     let lease = lease();
-    gone.sweep(&[Orphan { lease: &lease, is_stale: true }], now).await.unwrap();
+    gone.sweep(&[Orphan { lease: &lease, is_stale: true }], now).await;
     let calls = server.calls();
     assert!(calls[1].contains(r#""resourceVersion":"7""#) && calls[1].contains(r#""uid":"u""#), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_deleted_stops_no_other() {
+    let done = Some((StatusCode::OK, json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })));
+    let server = Server::answering(done)
+        .but("/nodes/", refusal(StatusCode::NOT_FOUND))
+        .but("leases/bad", refusal(StatusCode::FORBIDDEN));
+    let (mut bad, mut good) = (lease(), lease());
+    bad.metadata.name = Some("bad".to_owned());
+    good.metadata.name = Some("good".to_owned());
+    let mut gone = GoneNodes::new(server.client(), "system", metrics());
+    let orphans = [&bad, &good].map(|lease| Orphan { lease, is_stale: true });
+    gone.sweep(&orphans, Instant::now()).await;
+    let deleted: Vec<_> = server.calls().into_iter().filter(|call| call.starts_with("DELETE")).collect();
+    assert!(deleted.len() == 2 && deleted[1].contains("leases/good"), "{deleted:?}");
+}
+
+/// A node of this name with what a verdict made of it.
+fn node(name: &str, version: &str, more: Value) -> Node {
+    let mut node = json!({ "metadata": { "name": name, "uid": name, "resourceVersion": version } });
+    json_patch::merge(&mut node, &more);
+    serde_json::from_value(node).unwrap()
+}
+
+fn is_full() -> Verdict {
+    let condition =
+        Condition { status: "False", reason: "DiskFull".to_owned(), message: "free space".to_owned() };
+    Verdict { condition, is_unserviceable: true, is_served: false }
+}
+
+#[tokio::test]
+async fn what_a_lagging_watch_does_not_show_yet_is_not_written_again() {
+    let changed = json!({ "metadata": { "name": "a", "resourceVersion": "9" } });
+    let server = Server::answering(Some((StatusCode::OK, changed)));
+    let mut writer = NodeWriter::new(server.client(), metrics());
+    let (verdict, begun, none) = (is_full(), Instant::now(), Default::default());
+    let at = |seconds: u64| begun + Duration::from_secs(seconds);
+    let old = node("a", "7", json!({}));
+    writer.write(&[(&old, &verdict)], &none, at(0)).await;
+    assert_eq!(server.calls().len(), 2, "label and condition");
+    for seconds in [1, 30, 59] {
+        writer.write(&[(&old, &verdict)], &none, at(seconds)).await;
+    }
+    assert!(server.calls().is_empty());
+    writer.write(&[(&old, &verdict)], &none, at(60)).await;
+    assert_eq!(server.calls().len(), 2, "somebody may have undone it");
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_written_stops_no_other_and_is_left_alone_for_a_while() {
+    let changed = json!({ "metadata": { "name": "good", "resourceVersion": "9" } });
+    let server = Server::answering(Some((StatusCode::OK, changed)))
+        .but("/nodes/bad", refusal(StatusCode::FORBIDDEN))
+        .but("/nodes/gone", refusal(StatusCode::NOT_FOUND));
+    let mut writer = NodeWriter::new(server.client(), metrics());
+    let (verdict, now, none) = (is_full(), Instant::now(), Default::default());
+    let nodes = ["bad", "gone", "good"].map(|name| node(name, "7", json!({})));
+    let judged: Vec<_> = nodes.iter().map(|node| (node, &verdict)).collect();
+    writer.write(&judged, &none, now).await;
+    let calls = server.calls();
+    assert_eq!(calls.iter().filter(|call| call.contains("/nodes/good")).count(), 2, "{calls:?}");
+    writer.write(&judged[..1], &none, now + Duration::from_secs(4)).await;
+    assert!(server.calls().is_empty());
+    writer.write(&judged[..1], &none, now + Duration::from_secs(5)).await;
+    assert_eq!(server.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_rewritten_pods_keep_away_from_is_opened_for_all_others() {
+    let changed = json!({ "metadata": { "name": "a", "resourceVersion": "9" } });
+    let server = Server::answering(Some((StatusCode::OK, changed)));
+    let startup = ["headstart.dev/cold".to_owned()].into();
+    let tainted = |label: Value| {
+        node(
+            "a",
+            "7",
+            json!({
+                "metadata": { "labels": { "headstart.dev/cache": label } },
+                "spec": { "taints": [{ "key": "headstart.dev/cold", "effect": "NoSchedule" }] },
+                "status": { "conditions": [{
+                    "type": "headstart.dev/CacheReady", "status": "False", "reason": "DiskFull",
+                    "message": "free space",
+                }] },
+            }),
+        )
+    };
+    let (verdict, now) = (is_full(), Instant::now());
+    let labelled = tainted("unserviceable".into());
+    NodeWriter::new(server.client(), metrics()).write(&[(&labelled, &verdict)], &startup, now).await;
+    let calls = server.calls();
+    assert!(calls.len() == 1 && calls[0].contains("/spec/taints/0"), "{calls:?}");
+    let not_yet = tainted(Value::Null);
+    NodeWriter::new(server.client(), metrics()).write(&[(&not_yet, &verdict)], &startup, now).await;
+    let calls = server.calls();
+    assert!(calls.len() == 1 && calls[0].contains("unserviceable"), "the label comes first: {calls:?}");
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_understood_is_left_alone_and_counted() {
+    let state = |text: &str| {
+        let metadata = json!({ "name": "state", "resourceVersion": "1" });
+        Some((StatusCode::OK, json!({ "metadata": metadata, "data": { "state.json": text } })))
+    };
+    let server = Server::answering(state(r#"{"apiVersion": "headstart.dev/v2"}"#));
+    let registry = Registry::new();
+    let writer = StateWriter::new(server.client(), "system", "state", Metrics::new(&registry).unwrap());
+    let error = writer.read().await.err().unwrap().to_string();
+    assert!(error.contains("cannot be understood") && error.contains("delete the ConfigMap"), "{error}");
+    let failures = registry.gather().into_iter().find(|family| family.name().ends_with("failures_total"));
+    assert_eq!(failures.unwrap().get_metric()[0].get_counter().get_value(), 1.0);
+    server.now_answers(refusal(StatusCode::NOT_FOUND));
+    assert!(writer.read().await.unwrap().is_none(), "it is made anew once it is deleted");
 }

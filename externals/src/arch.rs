@@ -1,5 +1,6 @@
 //! Processor architectures, in the words of Kubernetes' `kubernetes.io/arch` node label.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,9 @@ pub enum Arch {
     Amd64,
     /// 64-bit Arm.
     Arm64,
+    /// One that only a newer program knows; read, never written by itself, and like no other one.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Arch {
@@ -29,6 +33,11 @@ impl Arch {
         }
     }
 
+    /// Whether it is one of these; nobody can say that of one that is not known.
+    pub fn is_among(self, arches: &BTreeSet<Self>) -> bool {
+        self != Self::Unknown && arches.contains(&self)
+    }
+
     /// Whether the runner's externals hold `_alpine` twins here (runner: `src/Misc/externals.sh`).
     pub const fn has_alpine(self) -> bool {
         matches!(self, Self::Amd64)
@@ -39,6 +48,8 @@ impl Arch {
         match self {
             Self::Amd64 => 62,
             Self::Arm64 => 183,
+            // `EM_NONE`: no program is for it.
+            Self::Unknown => 0,
         }
     }
 }
@@ -48,6 +59,7 @@ impl fmt::Display for Arch {
         f.write_str(match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+            Self::Unknown => "unknown",
         })
     }
 }

@@ -131,7 +131,9 @@ impl FaultReason {
     /// Whether the fault lies in the node and will not pass by itself, so that pods had better go elsewhere.
     ///
     /// Faults of the source are the same on every node: a version that has them is never offered. A node is judged by
-    /// the versions that are offered, so that a new revision never condemns nodes that serve the old one.
+    /// the versions that are offered. Some of these faults may come from the revision and not from the node (one that is
+    /// too large, say): a new revision is not offered while more nodes gave it up that serve the old one than the rollout
+    /// may lose.
     pub const fn is_final(self) -> bool {
         matches!(
             self,

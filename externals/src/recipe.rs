@@ -1,6 +1,7 @@
 //! What decides the content of a version: enough to build it on a node, also where the configuration forgot it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::config::{Config, Profile, Revision, Source};
 use crate::selection::Selection;
@@ -18,6 +19,42 @@ pub struct Recipe {
     pub revision: Option<String>,
     /// Where the content comes from.
     pub source: Source,
+}
+
+/// A recipe as it is published. One that this program does not understand is kept as it is, word for word: it makes no
+/// version here, and is not lost where an older program writes the state again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedRecipe {
+    text: Value,
+    known: Option<Recipe>,
+}
+
+impl PublishedRecipe {
+    /// What it says; `None` where only a newer program knows.
+    pub fn known(&self) -> Option<&Recipe> {
+        self.known.as_ref()
+    }
+}
+
+impl From<Recipe> for PublishedRecipe {
+    fn from(recipe: Recipe) -> Self {
+        // It is made of strings, lists and maps by string, which all can be said in JSON.
+        Self { text: serde_json::to_value(&recipe).unwrap_or_default(), known: Some(recipe) }
+    }
+}
+
+impl Serialize for PublishedRecipe {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublishedRecipe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Value::deserialize(deserializer)?;
+        let known = Recipe::deserialize(&text).ok();
+        Ok(Self { text, known })
+    }
 }
 
 /// A version that belongs on a node.
@@ -52,7 +89,7 @@ impl Wanted {
 
     /// A published version that the configuration forgot; a recipe that makes something else is not believed.
     fn forgotten(published: &PublishedVersion) -> Option<Self> {
-        let recipe = published.recipe.clone()?;
+        let recipe = published.recipe.as_ref()?.known()?.clone();
         let is_sound = recipe.version(published.name.profile()) == published.name;
         is_sound.then(|| Self { version: published.name.clone(), recipe })
     }
@@ -132,7 +169,9 @@ mod tests {
         assert_eq!(names(&wanted(&later, Some(&state(&both, Phase::Retiring)))), ["b", "a"]);
         assert_eq!(names(&wanted(&later, Some(&state(&both, Phase::Retired)))), ["b"]);
         let mut forged = state(&both, Phase::Retiring);
-        forged.versions[0].recipe.as_mut().unwrap().revision = Some("other".to_owned());
+        let mut recipe = forged.versions[0].recipe.as_ref().unwrap().known().unwrap().clone();
+        recipe.revision = Some("other".to_owned());
+        forged.versions[0].recipe = Some(recipe.into());
         assert_eq!(names(&wanted(&later, Some(&forged))), ["b"], "it would make another version");
     }
 }

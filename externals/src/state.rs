@@ -13,7 +13,7 @@ use crate::arch::Arch;
 use crate::config::{Config, Hooks, Profile, Revision};
 use crate::image::ImagePattern;
 use crate::names::API_VERSION;
-use crate::recipe::Recipe;
+use crate::recipe::{PublishedRecipe, Recipe};
 use crate::version::VersionName;
 
 /// Everything that an admission decision depends on, besides the pod.
@@ -74,7 +74,7 @@ pub struct PublishedVersion {
     pub arches: BTreeSet<Arch>,
     /// How agents build it where the configuration forgot it although pods may still name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recipe: Option<Recipe>,
+    pub recipe: Option<PublishedRecipe>,
 }
 
 /// The life of a version in the cluster.
@@ -178,7 +178,7 @@ impl PublishedVersion {
             hooks: profile.hooks.clone(),
             volume_image: revision.volume_image.clone(),
             arches: if Arch::ALL.iter().all(|arch| arches.contains(arch)) { BTreeSet::new() } else { arches },
-            recipe: Some(Recipe::of(profile, revision)),
+            recipe: Some(Recipe::of(profile, revision).into()),
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use headstart_externals::arch::Arch;
-use headstart_externals::config::Config;
+use headstart_externals::config::{Config, OwnTemplate};
 use headstart_externals::fault::FaultReason;
 use headstart_externals::image::ImagePattern;
 use headstart_externals::report::{MAX_BYTES, MAX_VERSIONS, NodeReport, VersionReport, VersionState};
@@ -110,6 +110,32 @@ fn readers_ignore_fields_of_newer_writers_but_not_other_kinds() {
     let melting = PublishedState::parse(&state.replace("\"offered\"", "\"melting\"")).unwrap();
     assert!(melting.named(melting.versions[1].name.as_str()).is_none());
     assert!(PublishedState::parse(&state.replace("\"PublishedState\"", "\"Pod\"")).is_err());
+}
+
+#[test]
+fn a_word_of_a_newer_writer_makes_nothing_else_unreadable_and_is_not_lost() {
+    let golden = include_str!("golden/published-state-v1.json");
+    let known = PublishedState::parse(golden).unwrap();
+    let mut newer: serde_json::Value = serde_json::from_str(golden).unwrap();
+    let version = &mut newer["versions"][0];
+    version["recipe"]["source"] = serde_json::json!({ "torrent": { "magnet": "x" } });
+    version["hooks"]["ownTemplate"] = "encrypted".into();
+    version["arches"] = serde_json::json!(["riscv64"]);
+    let read = PublishedState::parse(&newer.to_string()).unwrap();
+    assert_eq!(read.versions[1..], known.versions[1..]);
+    let odd = &read.versions[0];
+    assert_eq!(odd.hooks.own_template, OwnTemplate::Unknown);
+    assert_eq!(odd.arches, [Arch::Unknown].into(), "it is for some architectures still");
+    assert!(!Arch::Unknown.is_among(&odd.arches), "another one, for all we know");
+    assert!(odd.recipe.as_ref().unwrap().known().is_none());
+    let written = serde_json::to_value(&read).unwrap();
+    assert_eq!(written["versions"][0]["recipe"], newer["versions"][0]["recipe"]);
+    for (path, word) in [("/auth", "kerberos"), ("/format", "tar.br")] {
+        let mut newer: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let download = newer.pointer_mut("/versions/0/recipe/source/archive/downloads/amd64").unwrap();
+        download[&path[1..]] = word.into();
+        assert!(PublishedState::parse(&newer.to_string()).is_ok(), "{word}");
+    }
 }
 
 #[test]

@@ -14,11 +14,22 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// connections that are dead; single calls have a limit of their own, see [`within`].
 const SILENCE: Duration = Duration::from_secs(330);
 
+/// Longest silence of a connection of [`connect_to_watch`].
+const WATCH_SILENCE: Duration = Duration::from_secs(60);
+
 /// A client for the cluster that KUBECONFIG or the pod's service account names.
 ///
 /// It retries nothing by itself: callers see every answer and know best when to try again.
 pub async fn connect() -> anyhow::Result<Client> {
     client(configuration().await?)
+}
+
+/// The same, for watches that the API server is asked to end sooner than that: a connection that is silent for longer is
+/// dead, and a new one is made.
+pub async fn connect_to_watch() -> anyhow::Result<Client> {
+    let mut config = configuration().await?;
+    config.read_timeout = Some(WATCH_SILENCE);
+    client(config)
 }
 
 /// The same, but every call is made as `user`, whom the own identity must be allowed to impersonate.

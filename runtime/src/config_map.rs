@@ -24,6 +24,18 @@ const PERIOD: Duration = Duration::from_secs(15);
 /// How long to wait after a failed read.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Longest time by which one of many followers lets others go first after a change.
+const SPREAD: Duration = Duration::from_secs(2);
+
+/// How many follow the same ConfigMap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followers {
+    /// A few, who want to know at once.
+    Few,
+    /// One per node, who must not all read in the same moment.
+    Many,
+}
+
 /// Which text to follow.
 #[derive(Clone, Debug)]
 pub struct ConfigMapKey {
@@ -50,6 +62,7 @@ pub enum Reading {
 pub async fn follow(
     client: Client,
     what: ConfigMapKey,
+    followers: Followers,
     shutdown: Shutdown,
     mut take: impl FnMut(Reading),
 ) -> anyhow::Result<()> {
@@ -79,10 +92,27 @@ pub async fn follow(
         };
         tokio::select! {
             () = shutdown.begun() => return Ok(()),
-            () = next_hint(&mut hints, &mut watch_trouble) => {}
-            () = tokio::time::sleep(wait) => {}
+            () = hinted(&mut hints, &mut watch_trouble, followers) => {}
+            () = tokio::time::sleep(shortened(wait)) => {}
         }
     }
+}
+
+/// Waits until the watch has seen something, and for one's turn.
+async fn hinted(
+    hints: &mut (impl Stream<Item = watcher::Result<Option<ConfigMap>>> + Unpin),
+    trouble: &mut Trouble,
+    followers: Followers,
+) {
+    next_hint(hints, trouble).await;
+    if followers == Followers::Many {
+        tokio::time::sleep(SPREAD.mul_f64(fastrand::f64())).await;
+    }
+}
+
+/// Up to a fifth less, so that those who began together do not go on so.
+fn shortened(wait: Duration) -> Duration {
+    wait.mul_f64(1.0 - fastrand::f64() / 5.0)
 }
 
 /// Waits until the watch has seen something. Where it fails, changes are seen later, by the regular reads.
@@ -108,4 +138,38 @@ async fn next_hint(
 fn reading(found: Option<ConfigMap>, key: &str) -> Reading {
     let Some(found) = found else { return Reading::Gone };
     found.data.and_then(|mut data| data.remove(key)).map_or(Reading::NoKey, Reading::Text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed() -> impl Stream<Item = watcher::Result<Option<ConfigMap>>> + Unpin {
+        futures::stream::iter([Ok(None)])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_read_at_once_and_many_one_after_the_other() {
+        let begun = tokio::time::Instant::now();
+        hinted(&mut changed(), &mut Trouble::default(), Followers::Few).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let mut waited = Vec::new();
+        for _ in 0..20 {
+            let begun = tokio::time::Instant::now();
+            hinted(&mut changed(), &mut Trouble::default(), Followers::Many).await;
+            waited.push(begun.elapsed());
+        }
+        waited.sort();
+        waited.dedup();
+        assert!(
+            waited.len() > 10 && waited.iter().all(|waited| *waited <= SPREAD + Duration::from_millis(1))
+        );
+    }
+
+    #[test]
+    fn the_pause_between_two_reads_is_never_longer_than_said() {
+        let waits: Vec<Duration> = (0..100).map(|_| shortened(PERIOD)).collect();
+        assert!(waits.iter().all(|wait| (PERIOD * 4 / 5..=PERIOD).contains(wait)));
+        assert!(waits.iter().any(|wait| *wait != waits[0]));
+    }
 }

@@ -81,7 +81,8 @@ fn plan(pod: Pod<'_>, context: Context<'_>) -> Result<Plan, Refusal> {
         None => {
             let plan = rewrite(pod, shape, offer(pod, state, context, shape, &demands)?)?;
             let arches = made_for(state, &plan);
-            if placement::excludes(pod, arches.as_slice()) {
+            let is_blind = |demand: &Demand| shape.is_runner() && placement::is_bound_blindly(pod, demand);
+            if placement::excludes(pod, arches.as_slice()) || arches.as_ref().is_some_and(is_blind) {
                 return Err(Refusal::new(shape, Reason::ArchExcluded));
             }
             demands.extend(arches);

@@ -30,10 +30,11 @@ pub(crate) fn of_agents(selector: &BTreeMap<String, String>) -> Vec<Demand> {
     selector.iter().map(|(key, value)| Demand { key: key.clone(), values: vec![value.clone()] }).collect()
 }
 
-/// What a version demands of nodes that is made for these architectures alone; nothing where it is made for all.
+/// What a version demands of nodes that is made for these architectures alone; nothing where it is made for all. Where
+/// this program knows none of them, no node will do.
 pub(crate) fn of_arches(arches: &BTreeSet<Arch>) -> Option<Demand> {
-    let values: Vec<String> = arches.iter().map(ToString::to_string).collect();
-    (!values.is_empty()).then(|| Demand { key: ARCH.to_owned(), values })
+    let values = arches.iter().filter(|arch| **arch != Arch::Unknown).map(ToString::to_string).collect();
+    (!arches.is_empty()).then(|| Demand { key: ARCH.to_owned(), values })
 }
 
 /// The edits that add the expressions; none if the pod is pinned to a node, where nothing is chosen any more.
@@ -68,12 +69,37 @@ fn is_pinned(pod: Pod<'_>) -> bool {
 pub(crate) fn excludes(pod: Pod<'_>, demands: &[Demand]) -> bool {
     let required = REQUIRED.iter().fold(pod.0, |value, key| &value[key]);
     let own = &pod.spec()["nodeSelector"];
+    if demands.iter().any(|demand| demand.values.is_empty()) {
+        return true;
+    }
     if is_pinned(pod) {
         return false;
     }
     let meets = |demand: &Demand, own: &str| demand.values.iter().any(|value| value == own);
     demands.iter().any(|demand| own[&demand.key].as_str().is_some_and(|own| !meets(demand, own)))
         || (!terms(required).is_empty() && terms(required).iter().all(|term| contradicts(term, demands)))
+}
+
+/// Whether the pod must go to a node that nobody can see from here, and says nothing of its own that makes it meet the
+/// demand there: expressions are of no use where nothing is chosen.
+pub(crate) fn is_bound_blindly(pod: Pod<'_>, demand: &Demand) -> bool {
+    let required = REQUIRED.iter().fold(pod.0, |value, key| &value[key]);
+    let meets = |own: &str| demand.values.iter().any(|value| value == own);
+    if pod.spec()["nodeSelector"][&demand.key].as_str().is_some_and(meets) {
+        return false;
+    }
+    let is_said = |term: &&Value| {
+        let list = term["matchExpressions"].as_array().into_iter().flatten();
+        list.into_iter().any(|expression| {
+            let values = expression["values"].as_array().map_or(&[][..], Vec::as_slice);
+            let is_met = values.iter().all(|value| value.as_str().is_some_and(meets));
+            expression["key"] == demand.key.as_str() && expression["operator"] == "In" && is_met
+        })
+    };
+    if is_pinned(pod) {
+        return terms(required).is_empty() || !terms(required).iter().all(|term| is_said(&term));
+    }
+    terms(required).iter().filter(|term| names_a_node(term)).any(|term| !is_said(&term))
 }
 
 /// Whether a term of a pod's own selects no node that meets the demands.
@@ -106,6 +132,8 @@ fn expressions(demands: &[Demand]) -> Vec<Value> {
     let healthy = json!({ "key": CACHE_LABEL, "operator": "NotIn", "values": [UNSERVICEABLE] });
     let demanded = demands
         .iter()
+        // The API server refuses an expression without a value.
+        .filter(|demand| !demand.values.is_empty())
         .map(|Demand { key, values }| json!({ "key": key, "operator": "In", "values": values }));
     std::iter::once(healthy).chain(demanded).collect()
 }
@@ -218,7 +246,25 @@ mod tests {
         assert!(excludes(Pod(&requires("In", json!(["amd64", "s390x"]))), &arm));
         assert!(!excludes(Pod(&requires("In", json!(["amd64", "arm64"]))), &arm));
         assert!(excludes(Pod(&requires("NotIn", json!(["arm64"]))), &arm));
+        assert!(excludes(Pod(&json!({ "spec": {} })), &demands(&[Arch::Unknown])), "no node is known to do");
         let both = demands(&[Arch::Amd64, Arch::Arm64]);
         assert!(!excludes(Pod(&requires("NotIn", json!(["arm64"]))), &both), "the other one is left");
+    }
+
+    #[test]
+    fn who_is_bound_to_a_node_must_say_that_it_has_the_architecture() {
+        let arm = of_arches(&[Arch::Arm64].into()).unwrap();
+        let bound = |spec: Value| is_bound_blindly(Pod(&json!({ "spec": spec })), &arm);
+        let affinity = |terms: Value| json!({"nodeAffinity": {REQUIRED[3]: {"nodeSelectorTerms": terms}}});
+        let host = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": ["worker-1"]});
+        let is_arm = json!({"key": ARCH, "operator": "In", "values": ["arm64"]});
+        assert!(bound(json!({"nodeName": "worker-1"})));
+        assert!(bound(json!({"nodeName": "worker-1", "nodeSelector": {ARCH: "amd64"}})));
+        assert!(!bound(json!({"nodeName": "worker-1", "nodeSelector": {ARCH: "arm64"}})));
+        let said = affinity(json!([{"matchExpressions": [is_arm]}]));
+        assert!(!bound(json!({"nodeName": "worker-1", "affinity": said})));
+        assert!(bound(json!({"affinity": affinity(json!([{"matchExpressions": [host]}]))})));
+        assert!(!bound(json!({"affinity": affinity(json!([{"matchExpressions": [host, is_arm]}]))})));
+        assert!(!bound(json!({})), "the scheduler is told where to go");
     }
 }

@@ -105,7 +105,7 @@ codes! {
     NodeChosen, "node-chosen", Withheld, "a variable of the runner chooses a Node.js that the profile may omit", "remove the variable, or keep all entries in the profile";
     OwnersChanged, "owners-changed", Withheld, "a command of the runner changes owners, modes or externals, which fails on a read-only tree", "leave externals out of the runner's command and postStart hook";
     NodesExcluded, "nodes-excluded", Withheld, "the pod may only run on nodes without an agent", "let `nodeSelector` in the configuration, and the agent's DaemonSet, select those nodes too";
-    ArchExcluded, "arch-excluded", Withheld, "the pod may only run on nodes of an architecture that the version is not made for", "add a source for that architecture to the profile's revision";
+    ArchExcluded, "arch-excluded", Withheld, "the version is not made for the architecture of the only nodes that the pod may run on, or nobody knows which that is", "add a source for that architecture, or give the pod a nodeSelector for kubernetes.io/arch";
     UserNamespace, "user-namespace", Withheld, "in a user namespace the node may forbid to execute from a hostPath", "use the volume kind image, or run the pod with `hostUsers: true`";
     StartUnknown, "start-unknown", Withheld, "the runner does not start by the older controller's own script and folders", "use the image's entrypoint, /runnertmp and /runner";
     DockerSharesRunner, "docker-shares-runner", Withheld, "another container, such as a Docker daemon, shares the runner's folder", "run dockerd within the runner, or use container mode kubernetes";
@@ -147,6 +147,11 @@ impl Rule {
         Self::WorkflowCurrent,
         Self::Step,
     ];
+
+    /// Whether it is about a runner's own pod; the others go where their runner is.
+    pub(crate) const fn is_runner(self) -> bool {
+        matches!(self, Self::RunnerLegacy | Self::RunnerDind | Self::RunnerOlder | Self::Runner)
+    }
 
     /// The rule in metrics, annotations and output.
     pub const fn code(self) -> &'static str {

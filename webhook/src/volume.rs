@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use headstart_externals::layout::{Root, VersionDir};
 use headstart_externals::mount::{self, Field};
-use headstart_externals::state::{MountKind, PublishedState, PublishedVersion};
+use headstart_externals::names::VERSION_LABEL;
+use headstart_externals::state::{MountKind, Phase, PublishedState, PublishedVersion};
 use headstart_externals::version::VersionName;
 use serde_json::Value;
 
@@ -121,10 +122,10 @@ pub(crate) fn carried(pod: Pod<'_>, shape: Rule, state: &PublishedState) -> Opti
         _ => None,
     };
     std::iter::once(VOLUME).chain(taken_over).find_map(|name| {
-        let (version, kind) = version_of(pod.volume(name)?.1, state, VersionDir::tree)?;
+        let (version, kind) = version_of(pod, pod.volume(name)?.1, state, VersionDir::tree)?;
         let farm = pod.volume(FARM).filter(|_| shape == Rule::RunnerLegacy);
         let farm_shows = |folder: fn(&VersionDir) -> PathBuf| {
-            farm.is_some_and(|(_, volume)| version_of(volume, state, folder).is_some())
+            farm.is_some_and(|(_, volume)| version_of(pod, volume, state, folder).is_some())
         };
         let is_paired = farm_shows(VersionDir::farm);
         let volumes = if is_paired || farm_shows(VersionDir::tree) { vec![name, FARM] } else { vec![name] };
@@ -133,18 +134,67 @@ pub(crate) fn carried(pod: Pod<'_>, shape: Rule, state: &PublishedState) -> Opti
 }
 
 /// The version of which a volume shows one folder, and how; `None` for volumes that we do not make.
+///
+/// Revisions may share an image: then it is the one that the pod's label names, or else what pods are given now.
 fn version_of(
+    pod: Pod<'_>,
     volume: &Value,
     state: &PublishedState,
     folder: fn(&VersionDir) -> PathBuf,
 ) -> Option<(String, MountKind)> {
     if let Some(image) = volume["image"]["reference"].as_str() {
         let shows = |published: &&PublishedVersion| published.volume_image.as_deref() == Some(image);
-        return Some((state.versions.iter().find(shows)?.name.to_string(), MountKind::Image));
+        let showing = || state.versions.iter().filter(shows);
+        let is_named =
+            |published: &&PublishedVersion| pod.label(VERSION_LABEL) == Some(published.name.as_str());
+        let is_offered = |published: &&PublishedVersion| published.phase == Phase::Offered;
+        let named = showing().find(is_named);
+        let found = named.or_else(|| showing().find(is_offered)).or_else(|| showing().next())?;
+        return Some((found.name.to_string(), MountKind::Image));
     }
     let root = Root::new(&state.host_root);
     let path = Path::new(volume["hostPath"]["path"].as_str()?);
     let version: VersionName = path.parent()?.file_name()?.to_str()?.parse().ok()?;
     let ours = volume["hostPath"]["type"] == "Directory" && path == folder(&root.version(&version));
     ours.then(|| (version.to_string(), MountKind::HostPath))
+}
+
+#[cfg(test)]
+mod tests {
+    use headstart_externals::config::Config;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_versions_with_one_image_the_one_that_the_pod_names_counts_and_else_the_one_that_is_offered() {
+        let mut state = PublishedState::immediate(&Config::embedded().unwrap());
+        let shared = "example.com/externals@sha256:0";
+        let mut versions: Vec<PublishedVersion> = Vec::new();
+        for (name, phase) in [
+            ("node16-000000000000", Phase::Retired),
+            ("node16-111111111111", Phase::Retiring),
+            ("node16-222222222222", Phase::Offered),
+        ] {
+            let volume_image = Some(shared.to_owned());
+            let name = name.parse().unwrap();
+            versions.push(PublishedVersion { name, phase, volume_image, ..state.versions[0].clone() });
+        }
+        versions.push(PublishedVersion {
+            name: "node16-333333333333".parse().unwrap(),
+            volume_image: None,
+            ..versions[2].clone()
+        });
+        state.versions = versions;
+        let shown = |label: &str| {
+            let volume = json!({ "name": VOLUME, "image": { "reference": shared } });
+            let labels = json!({ VERSION_LABEL: label });
+            let pod = json!({ "metadata": { "labels": labels }, "spec": { "volumes": [volume] } });
+            carried(Pod(&pod), Rule::RunnerLegacy, &state).unwrap().version
+        };
+        assert_eq!(shown("node16-111111111111"), "node16-111111111111");
+        assert_eq!(shown("node16-222222222222"), "node16-222222222222");
+        assert_eq!(shown(""), "node16-222222222222");
+        assert_eq!(shown("node16-333333333333"), "node16-222222222222", "it shows another image, or none");
+    }
 }

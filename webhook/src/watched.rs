@@ -2,7 +2,7 @@
 
 use headstart_externals::names::STATE_KEY;
 use headstart_externals::state::PublishedState;
-use headstart_runtime::config_map::{self, ConfigMapKey, Reading};
+use headstart_runtime::config_map::{self, ConfigMapKey, Followers, Reading};
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 use kube::Client;
@@ -33,7 +33,7 @@ impl WatchedState {
         shutdown: Shutdown,
     ) -> anyhow::Result<()> {
         let what = ConfigMapKey { namespace, name, key: STATE_KEY };
-        config_map::follow(client, what, shutdown, |reading| self.take(reading)).await
+        config_map::follow(client, what, Followers::Few, shutdown, |reading| self.take(reading)).await
     }
 
     fn take(&mut self, reading: Reading) {

@@ -33,6 +33,15 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Verdict {
+    /// A node that no agent runs on any more.
+    pub fn not_selected() -> Self {
+        let message = "no agent runs here: `nodeSelector` of the configuration does not select this node";
+        let condition = told("Unknown", "NotSelected", message);
+        Self { condition, is_unserviceable: false, is_served: false }
+    }
+}
+
 /// Judges a node by its last report; one that is stale keeps its verdict on pods.
 pub fn judge(node: &NodeView, seen: Option<&Seen>, versions: &[PublishedVersion]) -> Verdict {
     let offered = versions.iter().filter(|version| version.phase == Phase::Offered);
@@ -51,7 +60,7 @@ fn is_served(seen: Option<&Seen>, versions: &[PublishedVersion]) -> bool {
     };
     let mut offered = versions.iter().filter(|version| version.phase == Phase::Offered).peekable();
     if offered.peek().is_some() {
-        let is_for_it = |arches: &BTreeSet<Arch>| arches.is_empty() || arches.contains(&report.arch);
+        let is_for_it = |arches: &BTreeSet<Arch>| arches.is_empty() || report.arch.is_among(arches);
         return offered.all(|version| !is_for_it(&version.arches) || holds(&version.name));
     }
     let can_have = |version: &&VersionReport| version.reason != Some(FaultReason::NoSourceForArch);
@@ -155,6 +164,7 @@ mod tests {
             ready: true,
             age: Duration::ZERO,
             report: report.clone(),
+            is_stale,
         };
         let versions = PublishedState::immediate(&Config::embedded().unwrap()).versions;
         judge(&node, Some(&Seen { report, is_stale }), &versions)

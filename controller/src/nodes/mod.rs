@@ -2,14 +2,18 @@
 
 mod condition;
 mod gone;
+mod memory;
 mod observed;
+mod relist;
 mod reports;
+mod resource_version;
 mod taints;
 mod watcher;
 mod writer;
 
 pub use condition::{Condition, Verdict, judge};
 pub use gone::{GoneNodes, Orphan};
+pub use relist::Relist;
 pub use reports::{Reports, Seen, is_of_earlier_node};
-pub use watcher::NodeWatcher;
-pub use writer::NodeWriter;
+pub use watcher::{NodeWatcher, Told};
+pub use writer::{NodeWriter, has_traces};

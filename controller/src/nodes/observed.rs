@@ -12,7 +12,7 @@ use crate::news::News;
 /// A node as it was last seen in this leader's term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Observed {
-    is_ready: bool,
+    status: &'static str,
     /// Reason and message of the condition, where something is wrong that does not belong to an install.
     fault: Option<(String, String)>,
     is_unserviceable: bool,
@@ -30,7 +30,7 @@ impl Observed {
         let versions = || report.into_iter().flat_map(|report| &report.versions);
         let damaged = versions().filter(|version| version.reason == Some(FaultReason::CheckFailed));
         Self {
-            is_ready: condition.status == "True",
+            status: condition.status,
             fault: is_fault.then(|| (condition.reason.clone(), condition.message.clone())),
             is_unserviceable: verdict.is_unserviceable,
             damaged: damaged.map(|version| version.name.clone()).collect(),
@@ -39,8 +39,8 @@ impl Observed {
     }
 
     /// What is news after `before`. Of a node that is seen for the first time only faults are: what is well with it was so
-    /// before this term, as far as anybody knows.
-    pub(super) fn news(&self, before: Option<&Self>) -> Vec<News> {
+    /// before this term, as far as anybody knows. That an install is over is none while a rollout makes all nodes install.
+    pub(super) fn news(&self, before: Option<&Self>, is_rolling: bool) -> Vec<News> {
         let mut news = self.damage(before);
         let fault = |observed: &Self| observed.fault.as_ref().map(|(reason, _)| reason.clone());
         if let Some((reason, message)) = &self.fault
@@ -60,7 +60,8 @@ impl Observed {
                 "pods that need the cache may come to this node again",
             ));
         }
-        if self.is_ready && before.is_some_and(|before| !before.is_ready) {
+        let was_lacking = |before: &Self| before.status == "False" && (before.fault.is_some() || !is_rolling);
+        if self.status == "True" && before.is_some_and(was_lacking) {
             news.push(News::normal("CacheReady", "all versions that belong on this node are ready"));
         }
         news
@@ -118,13 +119,14 @@ mod tests {
             ready: true,
             age: Duration::ZERO,
             report: Some(report.clone()),
+            is_stale: false,
         };
         let seen = Seen { report: Some(report.clone()), is_stale: false };
         Observed::new(&judge(&node, Some(&seen), &versions), Some(&report))
     }
 
     fn told(now: &Observed, before: Option<&Observed>) -> Vec<&'static str> {
-        now.news(before).into_iter().map(|news| news.reason).collect()
+        now.news(before, false).into_iter().map(|news| news.reason).collect()
     }
 
     #[test]
@@ -133,13 +135,16 @@ mod tests {
         let ready = observed("ready", None, 0);
         assert!(told(&ready, None).is_empty(), "it was so before this term");
         assert_eq!(told(&ready, Some(&installing)), ["CacheReady"]);
+        assert!(ready.news(Some(&installing), true).is_empty(), "every node does that now");
+        let silent = Observed { status: "Unknown", ..ready.clone() };
+        assert!(told(&ready, Some(&silent)).is_empty(), "nobody said that it was not");
         assert!(told(&ready, Some(&ready)).is_empty());
         assert!(told(&installing, Some(&ready)).is_empty());
         let waiting = observed("pending", Some(FaultReason::WaitingForStage), 0);
         assert!(told(&waiting, None).is_empty(), "every install begins like that");
         let denied = observed("failed", Some(FaultReason::SourceDenied), 0);
         assert_eq!(told(&denied, None), ["CacheFailed"]);
-        assert!(denied.news(None)[0].note.starts_with("SourceDenied: node16-"));
+        assert!(denied.news(None, false)[0].note.starts_with("SourceDenied: node16-"));
         assert!(told(&denied, Some(&denied)).is_empty());
         let full = observed("failed", Some(FaultReason::DiskFull), 0);
         assert_eq!(told(&full, Some(&denied)), ["CacheFailed", "CacheUnserviceable"]);

@@ -10,12 +10,21 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 
+use super::resource_version::is_at_least;
+
 /// How long a report counts that is not renewed; agents renew theirs every minute.
 const STALE_AFTER: Duration = Duration::from_secs(180);
 
+/// How long no Lease at all may change before it is doubted that anybody would hear of it.
+const SILENT: Duration = Duration::from_secs(90);
+
 /// Every node's report as it was last read, and when its Lease was last seen to change.
 #[derive(Default)]
-pub struct Reports(HashMap<String, Known>);
+pub struct Reports {
+    known: HashMap<String, Known>,
+    /// When the API server itself was last asked for all of them.
+    listed: Option<Instant>,
+}
 
 #[derive(Clone)]
 struct Known {
@@ -34,26 +43,49 @@ pub struct Seen {
 }
 
 impl Reports {
-    /// All reports by node.
+    /// Whether the watch may be dead: somebody should ask the API server itself, and give the answer to [`Reports::listed`].
+    pub fn is_doubtful(&self, now: Instant) -> bool {
+        self.heard().is_some_and(|heard| now.duration_since(heard) > SILENT)
+    }
+
+    /// All reports as the API server listed them just now.
+    pub fn listed<'l>(
+        &mut self,
+        leases: impl Iterator<Item = &'l Lease>,
+        now: Instant,
+    ) -> HashMap<String, Seen> {
+        self.listed = Some(now);
+        self.read(leases, now)
+    }
+
+    /// When it was last certain that the newest reports are known.
+    fn heard(&self) -> Option<Instant> {
+        let newest = self.known.values().map(|known| known.at).max()?;
+        Some(self.listed.map_or(newest, |listed| listed.max(newest)))
+    }
+
+    /// All reports by node. None becomes stale while nobody knows whether the others are renewed.
     pub fn read<'l>(
         &mut self,
         leases: impl Iterator<Item = &'l Lease>,
         now: Instant,
     ) -> HashMap<String, Seen> {
-        let before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.known);
         for lease in leases {
             let (node, resource_version) = (lease.name_any(), lease.resource_version().unwrap_or_default());
             let known = match before.get(&node) {
-                Some(known) if known.resource_version == resource_version => known.clone(),
+                // Of two readings the newer one counts: a watch may be behind a list.
+                Some(known) if is_at_least(&known.resource_version, &resource_version) => known.clone(),
                 _ => Known { resource_version, at: now, report: parse(lease, &node) },
             };
-            self.0.insert(node, known);
+            self.known.insert(node, known);
         }
+        let certain = self.heard().map_or(now, |heard| now.min(heard + SILENT));
         let seen = |Known { at, report, .. }: &Known| Seen {
             report: report.clone(),
-            is_stale: now.duration_since(*at) > STALE_AFTER,
+            is_stale: certain.duration_since(*at) > STALE_AFTER,
         };
-        self.0.iter().map(|(node, known)| (node.clone(), seen(known))).collect()
+        self.known.iter().map(|(node, known)| (node.clone(), seen(known))).collect()
     }
 }
 
@@ -108,7 +140,8 @@ mod tests {
         let (mut reports, begun) = (Reports::default(), Instant::now());
         let mut is_stale = |version: &str, seconds: u64| {
             let now = begun + Duration::from_secs(seconds);
-            reports.read([lease("one", "one", version)].iter(), now)["one"].is_stale
+            let other = lease("two", "two", &seconds.to_string());
+            reports.read([lease("one", "one", version), other].iter(), now)["one"].is_stale
         };
         assert!(!is_stale("1", 0));
         assert!(!is_stale("1", 180));
@@ -129,6 +162,21 @@ mod tests {
         assert!(of_earlier(Some(6), 7));
         assert!(!of_earlier(Some(7), 7), "nobody can tell within a second");
         assert!(!of_earlier(Some(8), 7) && !of_earlier(None, 7));
+    }
+
+    #[test]
+    fn where_nothing_is_renewed_the_api_server_is_asked_before_all_are_stale() {
+        let (mut reports, begun) = (Reports::default(), Instant::now());
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        let one = |version: &str| [lease("one", "one", version)];
+        assert!(!reports.is_doubtful(at(0)), "there is nothing to hear of");
+        reports.read(one("1").iter(), at(0));
+        assert!(!reports.is_doubtful(at(90)) && reports.is_doubtful(at(91)));
+        assert!(!reports.read(one("1").iter(), at(3600))["one"].is_stale, "nobody knows");
+        assert!(!reports.listed(one("9").iter(), at(3600))["one"].is_stale, "the watch was dead");
+        assert!(!reports.read(one("1").iter(), at(3601))["one"].is_stale, "and still is");
+        reports.listed(one("9").iter(), at(3700));
+        assert!(reports.listed(one("9").iter(), at(3781))["one"].is_stale, "the agent is silent indeed");
     }
 
     #[test]

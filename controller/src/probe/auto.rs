@@ -65,6 +65,21 @@ pub(super) fn resolve<'o>(
     AutoKind { kind, reason: level.into_iter().chain(tried).collect::<Vec<_>>().join("; ") }
 }
 
+/// Most bytes of all reasons together: what is published must fit a ConfigMap.
+const MOST: usize = 128 * 1024;
+
+/// The reasons as far as there is room for all of them.
+pub(super) fn bounded(mut auto: BTreeMap<String, AutoKind>) -> BTreeMap<String, AutoKind> {
+    let all: usize = auto.values().map(|auto| auto.reason.len()).sum();
+    if all > MOST {
+        let share = MOST / auto.len();
+        for AutoKind { reason, .. } in auto.values_mut() {
+            reason.truncate(reason.floor_char_boundary(share));
+        }
+    }
+    auto
+}
+
 /// What is worth telling the namespaces: another kind, or the first one. That nothing was tried yet is not.
 pub fn choices(before: Option<&PublishedState>, after: &PublishedState) -> Vec<(String, News)> {
     let known = |namespace: &String| before.and_then(|state| state.auto.get(namespace)).map(|auto| auto.kind);
@@ -151,6 +166,17 @@ mod tests {
             (still.kind, still.reason.as_str()),
             (Some(MountKind::HostPath), "hostpath was admitted before")
         );
+    }
+
+    #[test]
+    fn reasons_are_shortened_where_there_are_too_many() {
+        let of = |count: usize| {
+            let auto = AutoKind { kind: None, reason: "ä".repeat(300) };
+            let all = (0..count).map(|number| (number.to_string(), auto.clone()));
+            bounded(all.collect()).values().map(|auto| auto.reason.len()).sum::<usize>()
+        };
+        assert_eq!(of(200), 200 * 600);
+        assert!(of(1000) <= MOST && of(1000) > MOST / 2);
     }
 
     #[test]

@@ -28,8 +28,11 @@ pub(super) struct Trial {
     pub(super) stock: Value,
 }
 
+/// One shape: without resources and with them.
+pub(super) type Trials = [Trial; 2];
+
 /// The trials of every shape, each with and without resources; none where `version` cannot be shown by `kind`.
-pub(super) fn trials(state: &PublishedState, version: &PublishedVersion, kind: MountKind) -> Vec<[Trial; 2]> {
+pub(super) fn trials(state: &PublishedState, version: &PublishedVersion, kind: MountKind) -> Vec<Trials> {
     let Some(volume) = mount::volume(VOLUME, kind, &state.host_root, version) else { return Vec::new() };
     let read_only = mount::read_only(kind);
     let of_shape = |(label, value, path): &(&str, &str, &str)| {

@@ -1,20 +1,21 @@
 //! Tries pods as a dry run, under an identity that can do nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
-use headstart_externals::state::{Allowed, AutoKind, PublishedState};
+use headstart_externals::state::{Allowed, AutoKind, MountKind, Phase, PublishedState, PublishedVersion};
 use headstart_runtime::cluster::{CallError, within};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::auto::{Wish, resolve};
+use super::auto::{Wish, bounded, resolve};
 use super::outcome::Outcome;
-use super::pods::{Trial, survived, trials};
-use super::verdicts::{Candidate, Pair, Tried, Verdicts};
+use super::pods::{Trial, Trials, survived, trials};
+use super::verdicts::{Candidate, Pair, Tried, Verdicts, live};
 use crate::metrics::Metrics;
 
 /// Longest dry run; some webhooks take their time.
@@ -22,6 +23,9 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// Dry runs at once.
 const AT_ONCE: usize = 8;
+
+/// Longest time for one pair.
+const ATTEMPT: Duration = Duration::from_secs(8);
 
 /// Longest time that one round spends on trying; the rest is tried in the next one.
 const ROUND: Duration = Duration::from_secs(10);
@@ -39,20 +43,23 @@ impl Prober {
         Self { client, metrics, verdicts: Verdicts::default() }
     }
 
-    /// The pairs that work, of those that are asked for. Nothing is tried while no version is published.
+    /// The pairs that work, of those that are asked for, with what `state` is about to give to pods. Nothing is tried
+    /// while that is nothing.
     pub async fn allowed(
         &mut self,
         state: &PublishedState,
-        before: &Allowed,
+        before: Option<&PublishedState>,
         candidates: &[Candidate],
     ) -> Allowed {
-        self.verdicts.inherit(before);
+        if let Some(before) = before {
+            self.verdicts.inherit(before);
+        }
         self.verdicts.retain(candidates);
-        if !state.versions.is_empty() {
+        if live(state).next().is_some() {
             // What was found out until then is kept.
             let _ = tokio::time::timeout(ROUND, self.try_due(state, candidates)).await;
         }
-        self.verdicts.allowed()
+        self.verdicts.allowed(state)
     }
 
     /// What `auto` comes to in the namespaces that ask for it.
@@ -66,19 +73,18 @@ impl Prober {
             let found = |kind| self.verdicts.outcome(&Pair { namespace: wish.namespace.clone(), kind });
             (wish.namespace.clone(), resolve(wish, allowed, found, before.get(&wish.namespace)))
         });
-        resolved.collect()
+        bounded(resolved.collect())
     }
 
     async fn try_due(&mut self, state: &PublishedState, candidates: &[Candidate]) {
         let now = Instant::now();
-        let mut attempts = Vec::new();
-        for candidate in candidates {
-            let tried = Tried::new(state, candidate);
-            if self.verdicts.is_due(&candidate.pair, &tried, now) {
-                let (client, pair) = (self.client.clone(), &candidate.pair);
-                attempts.push(async move { (pair, tried, attempt(&client, state, pair).await) });
-            }
-        }
+        let attempts: Vec<_> = due(&self.verdicts, state, candidates, now)
+            .into_iter()
+            .map(|(pair, tried)| {
+                let client = self.client.clone();
+                async move { (pair, tried, in_time(attempt(&client, state, pair)).await) }
+            })
+            .collect();
         let mut outcomes = stream::iter(attempts).buffer_unordered(AT_ONCE);
         while let Some((pair, tried, outcome)) = outcomes.next().await {
             self.metrics.probed(pair.kind, outcome.word());
@@ -89,16 +95,52 @@ impl Prober {
     }
 }
 
+/// The pairs to try now, so that each has its turn, however many there are.
+fn due<'c>(
+    verdicts: &Verdicts,
+    state: &PublishedState,
+    candidates: &'c [Candidate],
+    now: Instant,
+) -> Vec<(&'c Pair, Tried)> {
+    let tried = candidates.iter().map(|candidate| (&candidate.pair, Tried::new(state, candidate)));
+    let mut due: Vec<_> = tried.filter(|(pair, tried)| verdicts.is_due(pair, tried, now)).collect();
+    due.sort_by_key(|(pair, _)| verdicts.last(pair));
+    due
+}
+
+/// An attempt that ends within its round, so that a slow namespace has had its turn.
+async fn in_time(attempt: impl Future<Output = Outcome>) -> Outcome {
+    let slow = || Outcome::Inconclusive(format!("not done within {ATTEMPT:?}"));
+    tokio::time::timeout(ATTEMPT, attempt).await.unwrap_or_else(|_| slow())
+}
+
+/// All that pods can be given must be admitted.
 async fn attempt(client: &Client, state: &PublishedState, pair: &Pair) -> Outcome {
-    let mut possible = state.versions.iter().map(|version| trials(state, version, pair.kind));
-    let Some(shapes) = possible.find(|shapes| !shapes.is_empty()) else { return Outcome::Impossible };
-    for shape in &shapes {
+    let all: Vec<Trials> =
+        shown(state, pair.kind).into_iter().flat_map(|version| trials(state, version, pair.kind)).collect();
+    if all.is_empty() {
+        return Outcome::Impossible;
+    }
+    for shape in &all {
         match try_shape(client, &pair.namespace, shape).await {
             Outcome::Works => {}
             other => return other,
         }
     }
     Outcome::Works
+}
+
+/// The versions to show: one for every image, but only one by hostPath, where all are shown alike.
+fn shown(state: &PublishedState, kind: MountKind) -> Vec<&PublishedVersion> {
+    let mut found: Vec<&PublishedVersion> = live(state).collect();
+    found.sort_by_key(|version| version.phase != Phase::Offered);
+    if kind == MountKind::Image {
+        let mut images = BTreeSet::new();
+        found.retain(|version| version.volume_image.as_ref().is_some_and(|image| images.insert(image)));
+    } else {
+        found.truncate(1);
+    }
+    found
 }
 
 /// A shape works if one of its trials is admitted. A refusal is ours only if the same pod is admitted without the volume.
@@ -143,5 +185,52 @@ fn tell(outcome: &Outcome, Pair { namespace, kind }: &Pair) {
             warn(why, "pods would be refused with this volume kind; they stay unchanged");
         }
         Outcome::Inconclusive(why) => warn(why, "a dry run shows nothing about this volume kind"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headstart_externals::config::Config;
+
+    use super::*;
+
+    #[test]
+    fn who_waited_longest_is_tried_first() {
+        let state = PublishedState::immediate(&Config::embedded().unwrap());
+        let candidate = |name: &str| Candidate {
+            pair: Pair { namespace: name.to_owned(), kind: MountKind::HostPath },
+            resource_version: "1".to_owned(),
+        };
+        let candidates = ["late", "early", "new"].map(candidate);
+        let (mut verdicts, begun) = (Verdicts::default(), Instant::now());
+        for (at, candidate) in [(2, &candidates[0]), (1, &candidates[1])] {
+            let tried = Tried::new(&state, candidate);
+            verdicts.keep(&candidate.pair, &Outcome::Works, tried, begun + Duration::from_secs(at));
+        }
+        let due = due(&verdicts, &state, &candidates, begun + Duration::from_secs(3600));
+        let names: Vec<&str> = due.iter().map(|(pair, _)| pair.namespace.as_str()).collect();
+        assert_eq!(names, ["new", "early", "late"]);
+    }
+
+    #[test]
+    fn every_image_that_pods_can_be_given_is_shown_and_one_host_path() {
+        let mut state = PublishedState::immediate(&Config::embedded().unwrap());
+        let version = state.versions.remove(0);
+        for (image, phase) in [
+            (Some("a"), Phase::Retired),
+            (None, Phase::Retiring),
+            (Some("b"), Phase::Retiring),
+            (Some("c"), Phase::Offered),
+            (Some("b"), Phase::Offered),
+        ] {
+            let volume_image = image.map(str::to_owned);
+            state.versions.push(PublishedVersion { volume_image, phase, ..version.clone() });
+        }
+        let images = |kind| {
+            let found = shown(&state, kind);
+            found.into_iter().map(|found| found.volume_image.as_deref()).collect::<Vec<_>>()
+        };
+        assert_eq!(images(MountKind::Image), [Some("c"), Some("b")]);
+        assert_eq!(images(MountKind::HostPath), [Some("c")], "one that is offered");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use headstart_externals::names::NAMESPACE_LABEL;
-use headstart_externals::state::{Allowed, MountKind, PublishedState};
+use headstart_externals::state::{Allowed, MountKind, Phase, PublishedState, PublishedVersion};
 
 use super::outcome::Outcome;
 
@@ -75,6 +75,10 @@ pub(super) struct Verdicts(HashMap<Pair, Verdict>);
 
 struct Verdict {
     works: bool,
+    /// The images of versions with which it was found to work.
+    images: BTreeSet<String>,
+    /// When the last attempt was made.
+    at: Option<Instant>,
     /// What came of it in this leader's term.
     outcome: Option<Outcome>,
     /// What was tried last, and when the next attempt is due.
@@ -84,26 +88,56 @@ struct Verdict {
 
 /// What a verdict depends on besides the pair.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Tried(String);
+pub(super) struct Tried {
+    host_root: String,
+    images: BTreeSet<String>,
+    resource_version: String,
+}
 
 impl Tried {
     pub(super) fn new(state: &PublishedState, candidate: &Candidate) -> Self {
-        let images: Vec<_> =
-            state.versions.iter().filter_map(|version| version.volume_image.as_ref()).collect();
-        Self(format!("{} {images:?} {}", state.host_root, candidate.resource_version))
+        Self {
+            host_root: state.host_root.clone(),
+            images: images(state),
+            resource_version: candidate.resource_version.clone(),
+        }
     }
 }
 
+/// The versions that pods can be given.
+pub(super) fn live(state: &PublishedState) -> impl Iterator<Item = &PublishedVersion> {
+    let is_live = |version: &&PublishedVersion| matches!(version.phase, Phase::Offered | Phase::Retiring);
+    state.versions.iter().filter(is_live)
+}
+
+/// The images that they can be shown by.
+fn images(state: &PublishedState) -> BTreeSet<String> {
+    live(state).filter_map(|version| version.volume_image.clone()).collect()
+}
+
 impl Verdicts {
-    /// What an earlier leader found counts until it is tried again.
-    pub(super) fn inherit(&mut self, allowed: &Allowed) {
-        let Allowed::Namespaces(pairs) = allowed else { return };
+    /// What an earlier leader found counts until it is tried again, with the images that it published.
+    pub(super) fn inherit(&mut self, before: &PublishedState) {
+        let Allowed::Namespaces(pairs) = &before.allowed else { return };
         for (namespace, kinds) in pairs {
             for kind in kinds {
                 let pair = Pair { namespace: namespace.clone(), kind: *kind };
-                self.0.entry(pair).or_insert(Verdict { works: true, outcome: None, tried: None, due: None });
+                let known = || Verdict {
+                    works: true,
+                    images: images(before),
+                    at: None,
+                    outcome: None,
+                    tried: None,
+                    due: None,
+                };
+                self.0.entry(pair).or_insert_with(known);
             }
         }
+    }
+
+    /// When the pair was tried last.
+    pub(super) fn last(&self, pair: &Pair) -> Option<Instant> {
+        self.0.get(pair)?.at
     }
 
     /// Whether the pair has to be tried now.
@@ -124,7 +158,12 @@ impl Verdicts {
         let is_clearer = |old: &Outcome| old.verdict().is_some() || answer.is_none();
         let outcome = Some(old.filter(is_clearer).unwrap_or_else(|| outcome.clone()));
         let due = now + if answer.is_some() { GOOD_FOR } else { RETRY };
-        self.0.insert(pair.clone(), Verdict { works, outcome, tried: Some(tried), due: Some(due) });
+        let images = match answer {
+            Some(_) => tried.images.clone(),
+            None => before.map_or_else(BTreeSet::new, |before| before.images.clone()),
+        };
+        let verdict = Verdict { works, images, at: Some(now), outcome, tried: Some(tried), due: Some(due) };
+        self.0.insert(pair.clone(), verdict);
         is_news
     }
 
@@ -140,10 +179,15 @@ impl Verdicts {
         self.0.retain(|pair, _| asked.contains(&(pair.namespace.as_str(), pair.kind)));
     }
 
-    /// The pairs that work.
-    pub(super) fn allowed(&self) -> Allowed {
+    /// The pairs that work with all that `state` gives to pods: an image that was not admitted yet may be refused, and
+    /// the pod with it.
+    pub(super) fn allowed(&self, state: &PublishedState) -> Allowed {
+        let images = images(state);
+        let works = |(pair, verdict): &(&Pair, &Verdict)| {
+            verdict.works && (pair.kind != MountKind::Image || images.is_subset(&verdict.images))
+        };
         let mut pairs: BTreeMap<String, BTreeSet<MountKind>> = BTreeMap::new();
-        for (pair, _) in self.0.iter().filter(|(_, verdict)| verdict.works) {
+        for (pair, _) in self.0.iter().filter(works) {
             pairs.entry(pair.namespace.clone()).or_default().insert(pair.kind);
         }
         Allowed::Namespaces(pairs)
@@ -227,16 +271,16 @@ mod tests {
         let works =
             Allowed::Namespaces(BTreeMap::from([("arc".to_owned(), BTreeSet::from([MountKind::HostPath]))]));
         let mut verdicts = Verdicts::default();
-        verdicts.inherit(&works);
+        verdicts.inherit(&PublishedState { allowed: works.clone(), ..state.clone() });
         assert!(verdicts.is_due(pair, &tried, now), "what was inherited is tried at once");
         verdicts.keep(pair, &unclear(), tried.clone(), now);
-        assert_eq!(verdicts.allowed(), works);
+        assert_eq!(verdicts.allowed(&state), works);
         assert!(verdicts.is_due(pair, &tried, now + RETRY));
         verdicts.keep(pair, &Outcome::Refused("no".to_owned()), tried, now);
-        assert_eq!(verdicts.allowed(), Allowed::Namespaces(BTreeMap::new()));
+        assert_eq!(verdicts.allowed(&state), Allowed::Namespaces(BTreeMap::new()));
         let mut new = Verdicts::default();
         new.keep(pair, &unclear(), Tried::new(&state, &candidate), now);
-        assert_eq!(new.allowed(), Allowed::Namespaces(BTreeMap::new()), "nothing is assumed");
+        assert_eq!(new.allowed(&state), Allowed::Namespaces(BTreeMap::new()), "nothing is assumed");
     }
 
     #[test]
@@ -248,6 +292,36 @@ mod tests {
         }
         verdicts.retain(&both[1..]);
         let only = BTreeMap::from([("arc".to_owned(), BTreeSet::from([MountKind::Image]))]);
-        assert_eq!(verdicts.allowed(), Allowed::Namespaces(only));
+        assert_eq!(verdicts.allowed(&state()), Allowed::Namespaces(only));
+    }
+
+    #[test]
+    fn an_image_is_allowed_only_once_it_was_admitted_itself() {
+        let with = |images: &[&str]| {
+            let mut state = state();
+            let version = state.versions.remove(0);
+            let shown = images
+                .iter()
+                .map(|image| PublishedVersion { volume_image: Some((*image).to_owned()), ..version.clone() });
+            PublishedState { versions: shown.collect(), ..state }
+        };
+        let (old, both) = (with(&["a"]), with(&["a", "b"]));
+        let candidate = candidates("arc", "7", &labels("image", "")).remove(0);
+        let mut verdicts = Verdicts::default();
+        let only = BTreeMap::from([("arc".to_owned(), BTreeSet::from([MountKind::Image]))]);
+        let works = Allowed::Namespaces(only);
+        verdicts.inherit(&PublishedState { allowed: works.clone(), ..old.clone() });
+        assert_eq!(verdicts.allowed(&old), works, "an earlier leader tried it");
+        let mut keep = |state: &PublishedState, outcome: &Outcome| {
+            verdicts.keep(&candidate.pair, outcome, Tried::new(state, &candidate), Instant::now());
+            (verdicts.allowed(&old), verdicts.allowed(&both))
+        };
+        let nothing = Allowed::Namespaces(BTreeMap::new());
+        assert_eq!(keep(&both, &unclear()), (works.clone(), nothing.clone()));
+        assert_eq!(keep(&both, &Outcome::Works), (works.clone(), works));
+        let mut retired = both.clone();
+        retired.versions[0].phase = Phase::Retired;
+        assert_eq!(images(&retired), BTreeSet::from(["b".to_owned()]), "no pod gets it any more");
+        assert_eq!(keep(&both, &Outcome::Refused("b".to_owned())), (nothing.clone(), nothing));
     }
 }

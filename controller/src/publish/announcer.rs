@@ -11,7 +11,7 @@ use super::changes::{changes, keeps_root};
 use super::forgotten::{is_configured, is_leftover, taken_out_early};
 use super::nodes::Made;
 use super::phases::{Cluster, phase_of};
-use super::progress::{Progress, progress};
+use super::progress::{Progress, Trees, progress};
 use crate::metrics::Metrics;
 use crate::news::News;
 
@@ -52,7 +52,7 @@ impl Announcer {
         news.extend(self.pause(config));
         news.extend(self.root(config, before));
         news.extend(self.early(config, after));
-        let all = followed(cluster, after);
+        let all = followed(cluster, before.map_or(&[], |state| &state.versions), after);
         let numbers: Vec<_> = all.iter().map(|followed| (&followed.version, &followed.progress)).collect();
         self.metrics.rollout().progress(self.counted.keys(), &numbers);
         let is_known = |version: &VersionName| all.iter().any(|followed| followed.version == *version);
@@ -139,13 +139,19 @@ impl Announcer {
             self.late.remove(version);
             return None;
         }
-        let Progress { ready, missing, given_up, waits_for, .. } = progress;
+        let Progress { ready, missing, would_lose, given_up, waits_for, .. } = progress;
+        let lost = match would_lose {
+            0 => String::new(),
+            count => {
+                format!("; {count} of the others gave it up, and serve pods as long as it is not offered")
+            }
+        };
         self.late.insert(version.clone()).then(|| {
             News::warning(
                 "RolloutWaiting",
                 format!(
                     "{version} is ready on {ready} of {} nodes ({given_up} more gave it up) and is not offered yet; \
-                     waiting for {}",
+                     waiting for {}{lost}",
                     ready + missing,
                     if waits_for.is_empty() { "any node".to_owned() } else { waits_for.join(", ") }
                 ),
@@ -158,14 +164,19 @@ impl Announcer {
             self.differing.remove(version);
             return None;
         }
-        let arches: Vec<String> = progress.differs_on.iter().map(ToString::to_string).collect();
+        let on_arch = |(arch, trees): (&Arch, &Trees)| {
+            let held = trees.iter().map(|(tree, nodes)| format!("{tree} on {nodes}"));
+            format!("{arch}: {}", held.collect::<Vec<_>>().join("; "))
+        };
+        let differing: Vec<String> = progress.differs_on.iter().map(on_arch).collect();
         self.differing.insert(version.clone()).then(|| {
             News::warning(
                 "TreesDiffer",
                 format!(
-                    "nodes of {} have different trees of {version}, so it is not offered anew. Its source is not the \
-                     same everywhere; give the revision another name, and a source that is pinned by digest",
-                    arches.join(", ")
+                    "nodes of one architecture have different trees of {version}, so it is not offered anew. Its \
+                     source is not the same everywhere; give the revision another name, and a source that is pinned \
+                     by digest. {}",
+                    differing.join(". ")
                 ),
             )
         })
@@ -181,24 +192,22 @@ struct Followed {
     is_offered: bool,
 }
 
-/// All that are configured, and all that are published and not only left over.
-fn followed(cluster: Cluster<'_>, after: &PublishedState) -> Vec<Followed> {
+/// All that are configured, and all that are published and not only left over; as they were when the round decided.
+fn followed(cluster: Cluster<'_>, before: &[PublishedVersion], after: &PublishedState) -> Vec<Followed> {
     let every: BTreeSet<Arch> = Arch::ALL.into();
-    let follow = |made: Made<'_>| Followed {
-        version: made.version.clone(),
-        progress: progress(cluster, made),
-        was_awaited: cluster.ages.waited.contains_key(made.version),
-        is_offered: phase_of(&after.versions, made.version) == Some(Phase::Offered),
+    let follow = |version: &VersionName, arches: &BTreeSet<Arch>| Followed {
+        version: version.clone(),
+        progress: progress(cluster, Made::new(version, arches, before)),
+        was_awaited: cluster.ages.waited.contains_key(version),
+        is_offered: phase_of(&after.versions, version) == Some(Phase::Offered),
     };
-    let configured = cluster
-        .config
-        .revisions()
-        .map(|(_, revision)| follow(Made { version: &revision.version, arches: &revision.source.arches() }));
+    let configured =
+        cluster.config.revisions().map(|(_, revision)| follow(&revision.version, &revision.source.arches()));
     let is_forgotten =
         |version: &&PublishedVersion| !is_leftover(version) && !is_configured(cluster.config, &version.name);
     let forgotten =
         after.versions.iter().filter(is_forgotten).map(|PublishedVersion { name, arches, .. }| {
-            follow(Made { version: name, arches: if arches.is_empty() { &every } else { arches } })
+            follow(name, if arches.is_empty() { &every } else { arches })
         });
     configured.chain(forgotten).collect()
 }

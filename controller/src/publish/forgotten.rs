@@ -1,7 +1,7 @@
 //! Versions that the configuration does not know: taken out too early, retired before, or left on nodes by an earlier
 //! life of the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use headstart_externals::config::{Config, Hooks};
 use headstart_externals::state::{Phase, PublishedVersion};
@@ -16,10 +16,14 @@ pub(super) const MOST_LEFTOVERS: usize = 256;
 /// What is published of them. Each is retired like any other; then it stays listed as long as a node reports it.
 pub(super) fn forgotten(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<PublishedVersion> {
     let known = before.iter().filter(|old| !is_configured(cluster.config, &old.name));
+    // Once for all of them: there may be hundreds, and a thousand nodes.
+    let reports = cluster.nodes.iter().filter_map(|node| node.report.as_ref());
+    let held: HashSet<&VersionName> =
+        reports.flat_map(|report| &report.versions).map(|version| &version.name).collect();
     let stays = |old: &&PublishedVersion| {
         old.phase != Phase::Retired
             || cluster.carried.get(&old.name) == Some(&true)
-            || cluster.nodes.iter().any(|node| node.reported(&old.name).is_some())
+            || held.contains(&old.name)
     };
     let mut versions: Vec<PublishedVersion> = known
         .filter(stays)

@@ -27,7 +27,7 @@ pub use announcer::Announcer;
 pub use clocks::Clocks;
 pub use nodes::{NodeView, is_mountable};
 pub use phases::{Ages, Cluster, Question, questions};
-pub use progress::Progress;
+pub use progress::{Progress, is_rolling};
 pub use template::contradictions;
 pub use usage::{Answers, Usage};
 pub use writer::{StateWriter, Written};

@@ -108,8 +108,8 @@ fn offered(cluster: Cluster<'_>, profile: &Profile, before: &[PublishedVersion])
     let phase = |at: usize| phase_of(before, &profile.revisions[at].version);
     let is_ready = |at: usize| {
         let revision = &profile.revisions[at];
-        let made = Made { version: &revision.version, arches: &revision.source.arches() };
-        progress(cluster, made).is_enough(&cluster.config.rollout)
+        let arches = revision.source.arches();
+        progress(cluster, Made::new(&revision.version, &arches, before)).is_enough(&cluster.config.rollout)
     };
     let is_held = |at: usize| {
         let version = &profile.revisions[at].version;

@@ -48,6 +48,7 @@ pub(super) fn node(name: &str, versions: Vec<VersionReport>) -> NodeView {
         ready: true,
         age: Duration::from_secs(3600),
         report: Some(NodeReport::new(name, Arch::Amd64, None, versions)),
+        is_stale: false,
     }
 }
 
@@ -90,7 +91,7 @@ impl Leader {
     }
 
     fn told(&self) -> Vec<(String, Phase)> {
-        let name = |known: &PublishedVersion| match &known.recipe {
+        let name = |known: &PublishedVersion| match known.recipe.as_ref().and_then(|recipe| recipe.known()) {
             Some(recipe) => recipe.revision.clone().unwrap_or_default(),
             None => known.name.to_string(),
         };

@@ -88,6 +88,7 @@ mod tests {
             ready: true,
             age: Duration::from_secs(3600),
             report: Some(NodeReport::new("one", Arch::Amd64, None, versions)),
+            is_stale: false,
         }
     }
 

@@ -3,56 +3,63 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use headstart_externals::names::STATE_KEY;
+use headstart_externals::names::{NAMESPACE_LABEL, STATE_KEY};
 use headstart_externals::state::PublishedState;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
+use crate::metrics::Metrics;
+
+/// Largest state, in bytes: a ConfigMap holds 1 MiB.
+const LARGEST: usize = 1_000_000;
+
 /// Reads and writes the published state.
 pub struct StateWriter {
     api: Api<ConfigMap>,
     name: String,
+    metrics: Metrics,
 }
 
 /// What is published.
 pub struct Written {
-    /// The state; `None` where the ConfigMap holds nothing that can be read.
+    /// The state; `None` where the ConfigMap holds none.
     pub state: Option<PublishedState>,
     config_map: ConfigMap,
 }
 
 impl StateWriter {
     /// The ConfigMap `name` in `namespace`.
-    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned() }
+    pub fn new(client: Client, namespace: &str, name: &str, metrics: Metrics) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), metrics }
     }
 
-    /// What is published now; `None` if nothing ever was.
+    /// What is published now; `None` if nothing ever was. What cannot be understood is an error: a newer program may have
+    /// written it, and pods may carry what it lists.
     pub async fn read(&self) -> anyhow::Result<Option<Written>> {
         let found = self.api.get_opt(&self.name).await;
         let found = found.with_context(|| format!("failed to read the ConfigMap {}", self.name))?;
-        Ok(found.map(|config_map| {
-            let text = config_map.data.as_ref().and_then(|data| data.get(STATE_KEY));
-            let state = match text.map(|text| PublishedState::parse(text)) {
-                Some(Ok(state)) => Some(state),
-                Some(Err(problem)) => {
-                    tracing::warn!(
-                        config_map = self.name,
-                        problem,
-                        "the published state cannot be read; making it anew"
-                    );
-                    None
-                }
-                None => None,
-            };
-            Written { state, config_map }
-        }))
+        let Some(config_map) = found else { return Ok(None) };
+        let text = config_map.data.as_ref().and_then(|data| data.get(STATE_KEY));
+        let state = match text.map(|text| PublishedState::parse(text)) {
+            Some(Ok(state)) => Some(state),
+            Some(Err(problem)) => {
+                self.metrics.failed("state");
+                anyhow::bail!(
+                    "the published state in the ConfigMap {} cannot be understood ({problem}), so nothing is published. \
+                     If a newer controller wrote it, run that; else delete the ConfigMap to begin anew",
+                    self.name
+                );
+            }
+            None => None,
+        };
+        Ok(Some(Written { state, config_map }))
     }
 
     /// Publishes `state` in place of what was read.
     pub async fn write(&self, state: &PublishedState, before: Option<Written>) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(state)?;
+        let text = encoded(state)?;
+        self.metrics.state_bytes(text.len());
         let data = Some(BTreeMap::from([(STATE_KEY.to_owned(), text)]));
         let post = PostParams::default();
         let done = match before {
@@ -65,5 +72,35 @@ impl StateWriter {
             }
         };
         done.map(drop).with_context(|| format!("failed to write the ConfigMap {}", self.name))
+    }
+}
+
+fn encoded(state: &PublishedState) -> anyhow::Result<String> {
+    let text = serde_json::to_string(state)?;
+    anyhow::ensure!(
+        text.len() <= LARGEST,
+        "the published state would take {} bytes, and a ConfigMap holds 1 MiB: take retired revisions out of the \
+         configuration, or the label {NAMESPACE_LABEL} off namespaces without runners",
+        text.len()
+    );
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use headstart_externals::config::Config;
+    use headstart_externals::state::Allowed;
+
+    use super::*;
+
+    #[test]
+    fn a_state_that_fits_no_config_map_is_not_sent() {
+        let mut state = PublishedState::immediate(&Config::embedded().unwrap());
+        let text = encoded(&state).unwrap();
+        assert!(!text.contains(['\n', ' ']) && PublishedState::parse(&text).unwrap() == state);
+        let many = (0..100_000).map(|number| (format!("namespace-{number}"), Default::default()));
+        state.allowed = Allowed::Namespaces(many.collect());
+        let error = encoded(&state).unwrap_err().to_string();
+        assert!(error.contains("a ConfigMap holds 1 MiB: take"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ mod problem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::arch::Arch;
 use crate::image::ImagePattern;
@@ -115,7 +115,14 @@ pub struct Hooks {
     /// Whether these hooks read hook templates (releases from 0.4.0).
     pub read_templates: bool,
     /// Whether the image brings a hook template of its own.
+    #[serde(deserialize_with = "published_own_template")]
     pub own_template: OwnTemplate,
+}
+
+/// A word that only a newer program knows says nothing about the template; in a configuration file it is an error.
+fn published_own_template<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnTemplate, D::Error> {
+    let word = serde_json::Value::deserialize(deserializer)?;
+    Ok(OwnTemplate::deserialize(word).unwrap_or_default())
 }
 
 /// Whether an image brings a hook template of its own.
