@@ -283,3 +283,54 @@ fn wrong_types_are_told_in_the_words_of_the_file() {
     let problems = problems_of(&sound().replace("{node20: [bin/node, LICENSE]}", "[node20]"));
     assert!(problems[0].1.contains("`entries` must be `all`, or a map"), "{problems:?}");
 }
+
+#[test]
+fn settings_of_the_rollout_have_defaults_and_bounds() {
+    let default = Config::parse(&sound()).unwrap();
+    let rollout = default.rollout;
+    assert_eq!((rollout.percent, rollout.paused), (95, false));
+    assert_eq!([rollout.wait, rollout.grace, rollout.keep].map(|time| time.as_secs()), [600, 300, 600]);
+    assert_eq!((default.verify.interval.as_secs(), default.verify.bytes_per_second), (86_400, 32 << 20));
+    assert!(default.startup_taints.is_empty());
+    for (setting, path, words) in [
+        ("rollout: {percent: 0}", "rollout.percent", "between 1 and 100"),
+        ("rollout: {percent: 101}", "rollout.percent", "between 1 and 100"),
+        ("rollout: {graceSeconds: 99999999}", "rollout.graceSeconds", "the default is 300"),
+        ("verify: {intervalSeconds: 0}", "verify.intervalSeconds", "the default is 86400"),
+        ("verify: {bytesPerSecond: 0}", "verify.bytesPerSecond", "at least 1"),
+        ("limits: {cacheBytes: 0}", "limits.cacheBytes", "at least 1"),
+        ("startupTaints: [node.kubernetes.io/not-ready]", "startupTaints[0]", "headstart.dev/"),
+        ("startupTaints: ['headstart.dev/a b']", "startupTaints[0]", "taint key"),
+    ] {
+        one_problem("profiles:", &format!("{setting}\nprofiles:"), path, words);
+    }
+    let set = "limits: {reserveBytes: 0}\nstartupTaints: [headstart.dev/cache-not-ready]\nprofiles:";
+    let config = Config::parse(&sound().replace("profiles:", set)).unwrap();
+    assert_eq!((config.limits.reserve_bytes, config.startup_taints.len()), (0, 1));
+}
+
+#[test]
+fn what_is_offered_is_one_of_the_revisions() {
+    one_problem("revisions:", "offer: other\n    revisions:", "profiles[0].offer", "`revision` name of one");
+    let two =
+        sound().replace("- source:", "- {revision: a, source: {directory: {path: /x}}}\n      - source:");
+    let target = |text: &str| Config::parse(text).unwrap().profiles[0].target();
+    assert_eq!(target(&two), 1, "the newest");
+    assert_eq!(target(&two.replace("revisions:", "offer: a\n    revisions:")), 0);
+}
+
+#[test]
+fn credentials_are_named_and_only_for_https() {
+    let at = "profiles[0].revisions[0].source.archive.amd64";
+    let with = |auth: &str| format!("sha256: {SHA}, auth: {auth}");
+    let from = format!("sha256: {SHA}");
+    one_problem(&from, &with("{}"), &format!("{at}.auth"), "either `bearer` or `basic`");
+    let secret = format!("{at}.auth.bearer.secret");
+    one_problem(&from, &with("{bearer: {}}"), &secret, "must name a folder");
+    one_problem(&from, &with("{bearer: {secret: ../x}}"), &secret, "must name a folder");
+    let plain = sound().replace("https://", "http://").replace(&from, &with("{bearer: {secret: x}}"));
+    assert!(problems_of(&plain)[0].1.contains("over https only"));
+    let mirror = format!("{from}, mirrors: [{{url: 'ftp://example.com/x'}}]");
+    one_problem(&from, &mirror, &format!("{at}.mirrors[0].url"), "must start with");
+    Config::parse(&sound().replace(&from, &with("{basic: {secret: example-com}}"))).unwrap();
+}
