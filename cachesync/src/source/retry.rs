@@ -7,8 +7,11 @@ use headstart_externals::fault::FaultReason;
 
 use crate::fault::Fault;
 
-/// Most tries of one address in one download since it last brought something new.
+/// Most tries of one address in one download, unless each brings much.
 const TRIES: u32 = 10;
+
+/// So many bytes in one try are much: behind a proxy that cuts every transfer, a large archive comes in many parts.
+const MUCH: u64 = 1 << 20;
 
 /// Wait before the second try; doubled for each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -132,7 +135,7 @@ pub(super) enum Next {
 /// The tries of one address.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
-    /// Since something new came last.
+    /// Since one brought much.
     made: u32,
     /// Most bytes that were there after a try.
     furthest: u64,
@@ -144,7 +147,7 @@ impl Tries {
     /// One more try has ended, and `have` bytes are there.
     pub(super) fn broken(&mut self, broken: Broken, have: u64) -> Next {
         let gained = have > self.furthest;
-        self.made = if gained { 1 } else { self.made + 1 };
+        self.made = if have >= self.furthest.saturating_add(MUCH) { 1 } else { self.made + 1 };
         self.furthest = self.furthest.max(have);
         match broken {
             Broken::Failed(fault) => Next::Leave(fault),
@@ -283,6 +286,12 @@ mod tests {
         let (last, others) = nexts.split_last().unwrap();
         assert_eq!(*last, Next::Leave(fault()));
         assert!(others.iter().all(|next| matches!(next, Next::GoOn(wait, _) if *wait <= LAST_WAIT)));
+        let mut tries = Tries::default();
+        let mut parts = (1..=u64::from(5 * TRIES)).map(|at| tries.broken(midway(), at * MUCH));
+        assert!(
+            parts.all(|next| next == Next::GoOn(FIRST_WAIT, fault())),
+            "a large archive comes in many parts"
+        );
     }
 
     #[test]
