@@ -45,13 +45,11 @@ pub struct Staging {
 impl Store {
     /// Makes the root ready and locks it, then removes what a crash left behind in staging and trash.
     pub fn open(root: Root) -> Outcome<Self> {
-        let own = [root.versions(), root.staging(), root.trash(), root.replaced(), root.staged()];
-        for folder in std::iter::once(root.path().to_owned()).chain(own) {
+        for folder in std::iter::once(root.path().to_owned()).chain(root.folders()) {
             make_folder(&folder)?;
         }
         let lock = lock(&root)?;
-        let folders = [root.versions(), root.staging(), root.trash(), root.replaced(), root.staged()];
-        let folders = folders.map(|folder| {
+        let folders = root.folders().map(|folder| {
             let id = id(fs::symlink_metadata(&folder));
             (folder, id)
         });

@@ -75,7 +75,7 @@ impl Store {
     /// Removes the folders of the root, which are empty, the lock last, and the root if nothing else lies in it.
     pub(crate) fn remove_folders(self) -> Outcome<()> {
         let root = self.root();
-        for folder in [root.versions(), root.replaced(), root.staged(), root.staging(), root.trash()] {
+        for folder in root.folders() {
             fs::remove_dir(&folder).doing("remove", &folder)?;
         }
         fs::remove_file(root.lock()).doing("remove", root.lock())?;

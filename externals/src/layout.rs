@@ -40,6 +40,11 @@ impl Root {
         &self.0
     }
 
+    /// The folders right below the root; everything that is kept lies in one of them.
+    pub fn folders(&self) -> [PathBuf; 5] {
+        [self.versions(), self.staging(), self.trash(), self.replaced(), self.staged()]
+    }
+
     /// The lock file: whoever holds it is the only writer.
     pub fn lock(&self) -> PathBuf {
         self.0.join("lock")
