@@ -60,6 +60,11 @@ pub(super) enum Body {
     None(FaultReason),
 }
 
+/// Whether a server that answers so is in trouble that passes.
+pub(super) const fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..=599)
+}
+
 /// What the body is, if the head keeps its word.
 pub(super) fn body(asked: Asked<'_>, head: &Head) -> Body {
     match head.status {
@@ -117,6 +122,8 @@ pub(super) enum Broken {
     Midway(Fault),
     /// What came before cannot be continued.
     NoRest(Fault),
+    /// The server was not reached, or is in trouble that passes: while it restarts, say.
+    Away(Fault),
     /// The same would happen again at once.
     Failed(Fault),
 }
@@ -151,8 +158,13 @@ impl Tries {
         self.furthest = self.furthest.max(have);
         match broken {
             Broken::Failed(fault) => Next::Leave(fault),
-            Broken::Midway(fault) | Broken::NoRest(fault) if self.made >= TRIES => Next::Leave(fault),
+            Broken::Midway(fault) | Broken::NoRest(fault) | Broken::Away(fault) if self.made >= TRIES => {
+                Next::Leave(fault)
+            }
             Broken::Midway(fault) if !gained => Next::Leave(fault),
+            // Where nothing came yet, a mirror or a later attempt does as well.
+            Broken::Away(fault) if have == 0 => Next::Leave(fault),
+            Broken::Away(fault) => Next::GoOn(self.wait(), fault),
             Broken::Midway(fault) => Next::GoOn(self.wait(), fault),
             Broken::NoRest(fault) => Next::StartOver(self.wait(), fault),
         }
@@ -277,6 +289,19 @@ mod tests {
         assert_eq!(tries.broken(midway(), 11), Next::Leave(fault()), "not further than before");
         assert_eq!(Tries::default().broken(midway(), 0), Next::Leave(fault()));
         assert_eq!(Tries::default().broken(Broken::Failed(fault()), 9), Next::Leave(fault()));
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_waited_for_if_it_has_brought_something() {
+        let away = || Broken::Away(fault());
+        assert_eq!(Tries::default().broken(away(), 0), Next::Leave(fault()));
+        let mut tries = Tries::default();
+        tries.broken(midway(), 10);
+        assert_eq!(tries.broken(away(), 10), Next::GoOn(FIRST_WAIT * 2, fault()));
+        assert_eq!(tries.broken(away(), 10), Next::GoOn(FIRST_WAIT * 4, fault()));
+        let last = (0..TRIES).map(|_| tries.broken(away(), 10)).last();
+        assert_eq!(last, Some(Next::Leave(fault())), "not for ever");
+        assert!(is_passing(503) && is_passing(429) && !is_passing(404) && !is_passing(200));
     }
 
     #[test]

@@ -95,9 +95,8 @@ impl<'a> Transfer<'a> {
     /// Asks for what is missing, once.
     pub(super) async fn attempt(&mut self, sink: &mut Sink<'_>) -> Result<(), Broken> {
         let asked = Asked { from: sink.len(), etag: self.etag.as_deref() };
-        let unreached = |error| Broken::Failed(self.address.error(error, FaultReason::SourceUnavailable));
         let request = self.request(asked).map_err(Broken::Failed)?;
-        let mut response = request.send().await.map_err(unreached)?;
+        let mut response = request.send().await.map_err(|error| self.unreached(error))?;
         let head = head(&response);
         let total = match retry::body(asked, &head) {
             Body::Whole { total } => {
@@ -113,7 +112,9 @@ impl<'a> Transfer<'a> {
             }
             Body::None(reason) => {
                 let cause = format!("the server answers {}", response.status());
-                return Err(Broken::Failed(self.address.fault(reason, &cause)));
+                let fault = self.address.fault(reason, &cause);
+                let is_passing = retry::is_passing(head.status);
+                return Err(if is_passing { Broken::Away(fault) } else { Broken::Failed(fault) });
             }
         };
         self.answers += 1;
@@ -136,6 +137,15 @@ impl<'a> Transfer<'a> {
             return Err(Fault::new(FaultReason::CredentialsUnusable, message));
         }
         credentials::authorise(request, auth, self.credentials)
+    }
+
+    /// How a try ended that got no answer.
+    fn unreached(&self, error: reqwest::Error) -> Broken {
+        let fault = self.address.error(error, FaultReason::SourceUnavailable);
+        match fault.reason {
+            FaultReason::SourceUnavailable | FaultReason::SourceTimeout => Broken::Away(fault),
+            _ => Broken::Failed(fault),
+        }
     }
 
     async fn receive(

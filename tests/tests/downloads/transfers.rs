@@ -66,6 +66,21 @@ async fn a_transfer_that_breaks_goes_on_where_it_broke() {
 }
 
 #[tokio::test]
+async fn a_server_that_restarts_in_the_middle_is_waited_for() {
+    let content = archive();
+    let asked = fetched(move |number, asked| match number {
+        0 => Answer::part(&content, asked).cut(5000),
+        1 => Answer::status("503 Service Unavailable"),
+        // It ends the connection without a word.
+        2 => Answer::nothing().cut(0),
+        3 => Answer::status("429 Too Many Requests"),
+        _ => Answer::part(&content, asked),
+    })
+    .await;
+    assert_eq!(froms(&asked), [0, 5000, 5000, 5000, 5000]);
+}
+
+#[tokio::test]
 async fn a_silent_server_is_asked_to_go_on_too() {
     let content = archive();
     let (origin, node) = site(move |number, asked| match number {
