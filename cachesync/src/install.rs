@@ -71,8 +71,8 @@ pub fn install(
 
 /// Compares a version that is on disk with its manifest; `read` is called with the number of bytes after every piece of
 /// content, and may end it.
-pub fn verify(store: &Store, manifest: &Manifest, read: &mut dyn FnMut(u64) -> Outcome<()>) -> Outcome<()> {
-    let dir = store.root().version(&manifest.version);
+pub fn verify(root: &Root, manifest: &Manifest, read: &mut dyn FnMut(u64) -> Outcome<()>) -> Outcome<()> {
+    let dir = root.version(&manifest.version);
     check_folder(&dir)?;
     complete::compare(&manifest.files, &inspect_paced(&dir.tree(), read)?)?;
     farm::check(&dir, manifest)
@@ -83,7 +83,7 @@ pub fn verify(store: &Store, manifest: &Manifest, read: &mut dyn FnMut(u64) -> O
 pub fn adopt(store: &Store, manifest: Manifest, canary_root: &CanaryRoot, whole: bool) -> Outcome<Installed> {
     let dir = store.root().version(&manifest.version);
     if whole {
-        verify(store, &manifest, &mut |_| Ok(()))?;
+        verify(store.root(), &manifest, &mut |_| Ok(()))?;
     } else {
         check_folder(&dir)?;
         complete::compare(&manifest.files, &glance(&dir.tree(), &manifest.files)?)?;

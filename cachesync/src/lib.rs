@@ -19,6 +19,7 @@ pub mod install;
 pub mod job;
 pub mod ledger;
 pub mod metrics;
+mod mount_info;
 mod parallel;
 pub mod plan;
 pub mod progress;

@@ -190,9 +190,7 @@ fn serve(seen: &Seen, free: Free, now: Duration) -> Option<Action> {
 fn dismiss(seen: &Seen, retired: Retired<'_>, now: Duration) -> Option<Action> {
     let is_retired = retired.versions.contains(&seen.name);
     match seen.retired_since {
-        Some(since) if is_retired => {
-            (now.saturating_sub(since) >= retired.keep).then(|| Action::Trash(seen.name.clone()))
-        }
+        Some(since) if is_retired => (since + retired.keep <= now).then(|| Action::Trash(seen.name.clone())),
         Some(_) => Some(Action::Revive(seen.name.clone())),
         None if is_retired => Some(Action::Retire(seen.name.clone())),
         None => None,

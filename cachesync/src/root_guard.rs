@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// The mounts that this process sees (proc_pid_mountinfo(5)).
+use crate::mount_info;
+
+/// The mounts that this process sees.
 const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// The mark of the kernel behind a folder that was removed.
@@ -48,16 +50,8 @@ fn pinned_now(path: &Path) -> Option<String> {
 
 /// The root field of what is mounted at exactly `path`; the last mount there counts.
 fn root_of(mounts: &str, path: &Path) -> Option<String> {
-    let fields = mounts.lines().map(|line| line.split(' ').skip(3).take(2).collect::<Vec<_>>());
-    let mut at =
-        fields.filter(|fields| fields.get(1).is_some_and(|point| Path::new(&unescaped(point)) == path));
-    at.next_back().map(|fields| unescaped(fields[0]))
-}
-
-/// Space, tab, line feed and backslash are written as octal numbers.
-fn unescaped(field: &str) -> String {
-    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    codes.iter().fold(field.to_owned(), |text, (code, meant)| text.replace(code, meant))
+    let mut at = mount_info::read(mounts).into_iter().filter(|mount| Path::new(&mount.point) == path);
+    at.next_back().map(|mount| mount.root)
 }
 
 #[cfg(test)]

@@ -325,7 +325,7 @@ impl Agent {
                 ledger.entry(turn)?.manifest.clone()
             });
             if let Some(manifest) = next {
-                self.scrubber.begin(store.clone(), manifest, config.verify.bytes_per_second);
+                self.scrubber.begin(store.root().clone(), manifest, config.verify.bytes_per_second);
             }
         }
         self.board.set_scrub(self.scrubber.progress());
@@ -350,8 +350,8 @@ impl Agent {
             }
             Err(fault) => {
                 tracing::warn!(version = %name, %fault, "failed to remove a retired version; trying again");
-                // Its age counts anew, so that this is not tried again and again.
-                self.board.change(|ledger, now| ledger.retired(name, Some(now)));
+                // As if it had been retired later, so that this is not tried again and again.
+                self.board.change(|ledger, now| ledger.retired(name, Some(now + DELETE_AGAIN)));
             }
         }
     }

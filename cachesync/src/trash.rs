@@ -59,15 +59,18 @@ impl Store {
         self.check_intact()?;
         let root = self.root();
         // A stage that is under way ends with an error, as its folder is gone.
-        for folder in [root.versions(), root.replaced(), root.staged(), root.staging()] {
-            for entry in fs::read_dir(&folder).doing("list", &folder)? {
-                let path = entry.doing("list", &folder)?.path();
+        let folders = [root.versions(), root.replaced(), root.staged(), root.staging()];
+        for folder in &folders {
+            for entry in fs::read_dir(folder).doing("list", folder)? {
+                let path = entry.doing("list", folder)?.path();
                 rename(&path, &root.trash().join(random_name()), RenameFlags::NOREPLACE)?;
                 progress.reached(Step::Trashed);
             }
-            sync_folder(&folder)?;
         }
-        sync_folder(&root.trash())?;
+        // The new place is certain before the old one is given up.
+        for folder in std::iter::once(&root.trash()).chain(&folders) {
+            sync_folder(folder)?;
+        }
         progress.reached(Step::TrashSynced);
         Ok(())
     }

@@ -301,6 +301,19 @@ async fn folders_of_the_root_that_are_taken_away_are_made_again() {
 }
 
 #[tokio::test]
+async fn a_scrub_under_way_keeps_nobody_from_opening_the_root_anew() {
+    let node = Node::with_folder();
+    node.start().ready().await;
+    node.configure(&config(&node, "verify: {bytesPerSecond: 1}"));
+    let agent = node.start();
+    agent.status("it is being read", |status| status["scrub"]["version"].is_string()).await;
+    fs::remove_dir(node.root().join("trash")).unwrap();
+    until("it is there again", || async { node.root().join("trash").is_dir().then_some(()) }).await;
+    agent.ready().await;
+    assert!(!agent.has_said("the root is not usable"), "{:#?}", agent.log());
+}
+
+#[tokio::test]
 async fn repairs_that_do_not_last_become_rare() {
     let node = Node::with_folder();
     let agent = node.start();

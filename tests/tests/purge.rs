@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -83,9 +84,14 @@ async fn it_refuses_while_something_of_the_cache_is_mounted_unless_told_otherwis
     let mut lines = std::io::BufReader::new(pod.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut lines, &mut said).unwrap();
 
-    let refused = shipped(&node, &["--standalone"]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(words(&refused).contains(&format!("process {}", pod.id())), "{}", words(&refused));
+    let link = node.path("link");
+    std::os::unix::fs::symlink(node.root(), &link).unwrap();
+    for root in [&node.root(), &link] {
+        let purge = [OsStr::new("purge"), OsStr::new("--standalone"), OsStr::new("--root"), root.as_os_str()];
+        let refused = Command::new(program("headstart-cachesync")).args(purge).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(words(&refused).contains(&format!("process {}", pod.id())), "{}", words(&refused));
+    }
     assert!(tree.join("node16/bin/node").exists());
     assert!(shipped(&node, &["--standalone", "--force"]).status.success());
     assert!(!node.root().exists());

@@ -58,7 +58,9 @@ pub async fn run(args: PurgeArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow
         tracing::info!(root = %root.display(), "there is no cache");
         return Ok(());
     }
-    let mut users = mounts::users(&root);
+    // Mounts are known by the names that folders have without links.
+    let root = root.canonicalize().with_context(|| format!("failed to look at {}", root.display()))?;
+    let mut users = mounts::users(&root)?;
     if let Some(node) = node_name {
         users.extend(users::pods(cluster::connect().await?, &node).await?);
     }

@@ -4,10 +4,20 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Processes with a mount of something below `root`, other than this one's own mounts of the root itself.
-pub(super) fn users(root: &Path) -> Vec<String> {
-    let own = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some(place) = Place::of(&own, root) else { return Vec::new() };
+use anyhow::Context as _;
+
+use crate::mount_info::{self, Mount};
+
+/// The mounts that this process sees.
+const OWN: &str = "/proc/self/mountinfo";
+
+/// Processes with a mount of something below `root`, other than this one's own mounts of the root itself. It must be
+/// spelled without links.
+pub(super) fn users(root: &Path) -> anyhow::Result<Vec<String>> {
+    let own = fs::read_to_string(OWN)
+        .with_context(|| format!("failed to read {OWN}, which tells who uses the cache"))?;
+    let place = Place::of(&own, root);
+    let place = place.with_context(|| format!("{OWN} does not tell where {} lies", root.display()))?;
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let user = |number: u32| match fs::read_to_string(format!("/proc/{number}/mountinfo")) {
@@ -15,7 +25,7 @@ pub(super) fn users(root: &Path) -> Vec<String> {
         Err(error) if is_gone(&error) => None,
         Err(error) => Some(format!("process {number}, whose mounts cannot be read ({error})")),
     };
-    numbers.filter_map(user).collect()
+    Ok(numbers.filter_map(user).collect())
 }
 
 /// Whether the process has ended; what is left of one that nobody waits for has no mounts any more.
@@ -33,36 +43,22 @@ struct Place {
 }
 
 impl Place {
-    /// Finds the folder among the mounts of a process (proc_pid_mountinfo(5)): the deepest mount above it counts.
+    /// Finds the folder among the mounts of a process: the deepest mount above it counts, and of several at one point the
+    /// last.
     fn of(mounts: &str, folder: &Path) -> Option<Self> {
-        let above = mounts.lines().filter_map(Mount::read).filter(|mount| folder.starts_with(mount.point));
-        let mount = above.max_by_key(|mount| mount.point.len())?;
-        let below = folder.strip_prefix(mount.point).ok()?.to_str()?;
-        let path = [mount.root.trim_end_matches('/'), below].join("/");
-        Some(Self { device: mount.device.to_owned(), path: path.trim_end_matches('/').to_owned() })
+        let above = mount_info::read(mounts).into_iter().filter(|mount| folder.starts_with(&mount.point));
+        let Mount { device, root, point } = above.max_by_key(|mount| mount.point.len())?;
+        let below = folder.strip_prefix(point).ok()?.to_str()?;
+        let path = [root.trim_end_matches('/'), below].join("/");
+        Some(Self { device, path: path.trim_end_matches('/').to_owned() })
     }
 
     /// Whether something below the folder is mounted there.
     fn is_used_in(&self, mounts: &str) -> bool {
         let below = format!("{}/", self.path);
-        let mut mounts = mounts.lines().filter_map(Mount::read);
-        mounts.any(|mount| {
+        mount_info::read(mounts).iter().any(|mount| {
             mount.device == self.device && mount.root.len() > below.len() && mount.root.starts_with(&below)
         })
-    }
-}
-
-/// One mount, as it is written: odd characters in paths are no matter for those that we make.
-struct Mount<'m> {
-    device: &'m str,
-    root: &'m str,
-    point: &'m str,
-}
-
-impl<'m> Mount<'m> {
-    fn read(line: &'m str) -> Option<Self> {
-        let mut fields = line.split(' ').skip(2);
-        Some(Self { device: fields.next()?, root: fields.next()?, point: fields.next()? })
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use headstart_externals::fault::FaultReason;
+use headstart_externals::layout::Root;
 use headstart_externals::manifest::Manifest;
 use headstart_externals::version::VersionName;
 use thread_priority::ThreadPriority;
@@ -19,7 +20,6 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::fault::{Fault, Outcome};
 use crate::install::verify;
-use crate::store::Store;
 use pace::Pace;
 
 /// Reads one version after another, on a thread of its own.
@@ -62,8 +62,9 @@ impl Scrubber {
         self.running.is_some()
     }
 
-    /// Begins to read a version, at most so many bytes per second.
-    pub(crate) fn begin(&mut self, store: Arc<Store>, manifest: Manifest, bytes_per_second: u64) {
+    /// Begins to read a version, at most so many bytes per second. It gets no `Store`, whose lock would be held until the
+    /// end, also where the agent has to open the root anew meanwhile.
+    pub(crate) fn begin(&mut self, root: Root, manifest: Manifest, bytes_per_second: u64) {
         let (sender, outcome) = oneshot::channel();
         let (read, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let running = Running {
@@ -77,7 +78,7 @@ impl Scrubber {
         let work = move || {
             be_idle();
             let mut pace = Pace::new(bytes_per_second);
-            let outcome = verify(&store, &manifest, &mut |bytes| {
+            let outcome = verify(&root, &manifest, &mut |bytes| {
                 read.fetch_add(bytes, Ordering::Relaxed);
                 pace.read(bytes);
                 while let Some(pause) = pace.pause() {
