@@ -104,7 +104,7 @@ fn write_tree(
     let mut writer = TreeWriter::create(&staging.dir().tree(), progress.clone())?;
     let fetched = source::fetch(job, root, staging, fetcher, progress)?;
     progress.reached(Step::SourceFetched);
-    source::unpack(&fetched, &intake, &mut writer)?;
+    source::unpack(&fetched, intake, &mut writer)?;
     let (written, flusher) = writer.finish();
     source::check(&fetched, &written)?;
     Ok((written, flusher))

@@ -247,6 +247,18 @@ async fn hostile_folders_are_refused_too() {
 }
 
 #[tokio::test]
+async fn what_lies_where_nothing_is_kept_is_not_even_looked_at() {
+    let node = Node::new("");
+    tree::write(&node.path("externals"), &NODE16);
+    let packages = node.path("externals/node16/lib/node_modules");
+    fs::create_dir_all(&packages).unwrap();
+    let _socket = UnixListener::bind(packages.join("socket")).unwrap();
+    node.configure(&directory_config(&node.path("externals")));
+    node.start().ready().await;
+    assert!(!node.installed().join("tree/node16/lib").exists());
+}
+
+#[tokio::test]
 async fn an_archive_longer_than_the_limit_is_refused() {
     let node = Node::new("");
     let content = Tar::sound().packed("gz");

@@ -29,7 +29,7 @@ pub(super) fn read(
     file: &Path,
     format: ArchiveFormat,
     inside: Option<&RelPath>,
-    intake: &Intake<'_>,
+    intake: Intake<'_>,
     writer: &mut TreeWriter,
 ) -> Outcome<()> {
     let opened = File::open(file).doing("open", file)?;
@@ -122,7 +122,7 @@ impl<R: Read> Read for Metered<'_, R> {
 
 struct Unpacking<'a, 'w> {
     inside: Option<&'a RelPath>,
-    intake: &'a Intake<'a>,
+    intake: Intake<'a>,
     writer: &'w mut TreeWriter,
 }
 

@@ -13,25 +13,25 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::intake::{Intake, Item, is_executable, item_path};
 use crate::fault::{Fault, Outcome};
-use crate::parallel;
 use crate::tree::writer::{NewFile, TreeWriter};
 
 /// Writes what `intake` admits of the folder.
-pub(super) fn read(root: &Path, intake: &Intake<'_>, writer: &mut TreeWriter) -> Outcome<()> {
+pub(super) fn read(root: &Path, mut intake: Intake<'_>, writer: &mut TreeWriter) -> Outcome<()> {
     if !root.is_dir() {
         let message = format!("the source folder {} is not there", root.display());
         return Err(Fault::new(FaultReason::SourceUnavailable, message));
     }
-    // Most of a whole externals folder is looked at and not kept, which takes as long as copying the rest.
-    let entries = WalkDir::new(root).min_depth(1).max_depth(1).sort_by_file_name().into_iter();
-    let entries: Vec<_> =
-        entries.collect::<Result<_, _>>().map_err(|error| unavailable(&error.to_string()))?;
     let mut files = Vec::new();
-    for taken in parallel::each(&entries, |entry| walk(root, entry, intake))?.into_iter().flatten() {
-        match taken {
-            Taken::File(file) => files.push(file),
-            Taken::Link(path, target) => writer.link(&path, &target)?,
+    let mut walk = WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
+        let entry = entry.map_err(|error| unavailable(&error.to_string()))?;
+        let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let Some(path) = item_path(below.as_os_str().as_bytes())? else { continue };
+        // Most of a runner's externals are packages of npm, thousands of files that nobody needs.
+        if entry.file_type().is_dir() && !intake.wants_of(&path) {
+            walk.skip_current_dir();
         }
+        files.extend(read_entry(&entry, path, &mut intake, writer)?);
     }
     // One byte more than it had, so that a file that grows meanwhile is noticed.
     writer.files(&files, |found| Ok(open(found)?.take(found.length + 1)))?;
@@ -47,43 +47,31 @@ struct Found {
     length: u64,
 }
 
-/// What belongs into the tree.
-enum Taken {
-    File(NewFile<Found>),
-    Link(RelPath, String),
-}
-
-/// What is taken of one entry of the folder at `root`.
-fn walk(root: &Path, entry: &DirEntry, intake: &Intake<'_>) -> Outcome<Vec<Taken>> {
-    let mut taken = Vec::new();
-    for item in WalkDir::new(entry.path()).follow_root_links(false).sort_by_file_name() {
-        let item = item.map_err(|error| unavailable(&error.to_string()))?;
-        let below = item.path().strip_prefix(root).unwrap_or(item.path());
-        if let Some(path) = item_path(below.as_os_str().as_bytes())? {
-            taken.extend(judge(&item, path, intake)?);
-        }
-    }
-    Ok(taken)
-}
-
-/// What is taken of one item.
-fn judge(item: &DirEntry, path: RelPath, intake: &Intake<'_>) -> Outcome<Option<Taken>> {
-    let metadata = item.metadata().map_err(|error| unavailable(&error.to_string()))?;
+/// Takes one item over; the file that is to be written for it, if it is one.
+fn read_entry(
+    entry: &DirEntry,
+    path: RelPath,
+    intake: &mut Intake<'_>,
+    writer: &mut TreeWriter,
+) -> Outcome<Option<NewFile<Found>>> {
+    let metadata = entry.metadata().map_err(|error| unavailable(&error.to_string()))?;
     let mode = metadata.permissions().mode();
     if metadata.is_symlink() {
-        let target = fs::read_link(item.path()).map_err(|error| unavailable(&error.to_string()))?;
+        let target = fs::read_link(entry.path()).map_err(|error| unavailable(&error.to_string()))?;
         intake.count(0)?;
-        let is_kept = intake.admits(&path, &Item::Link(target.to_str()))?;
-        return Ok(is_kept.then(|| Taken::Link(path, target.to_string_lossy().into_owned())));
-    }
-    if metadata.is_file() {
+        if intake.admits(&path, &Item::Link(target.to_str()))? {
+            writer.link(&path, target.to_str().unwrap_or_default())?;
+        }
+    } else if metadata.is_file() {
         intake.count(metadata.len())?;
-        let is_kept = intake.admits(&path, &Item::File { mode })?;
-        let from = Found { path: item.path().to_owned(), length: metadata.len() };
-        return Ok(is_kept.then(|| Taken::File(NewFile { path, executable: is_executable(mode), from })));
+        if intake.admits(&path, &Item::File { mode })? {
+            let from = Found { path: entry.path().to_owned(), length: metadata.len() };
+            return Ok(Some(NewFile { path, executable: is_executable(mode), from }));
+        }
+    } else {
+        intake.count(0)?;
+        intake.admits(&path, if metadata.is_dir() { &Item::Folder } else { &Item::Special })?;
     }
-    intake.count(0)?;
-    intake.admits(&path, if metadata.is_dir() { &Item::Folder } else { &Item::Special })?;
     Ok(None)
 }
 

@@ -1,7 +1,6 @@
 //! The gate between a source and the tree, without I/O: counts, bounds, and what no source may hold.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use headstart_externals::arch::Arch;
 use headstart_externals::config::Limits;
@@ -32,15 +31,15 @@ pub(super) enum Item<'a> {
     Special,
 }
 
-/// Judges the items of one source, by any number of threads.
+/// Judges the items of one source, one after another.
 pub struct Intake<'a> {
     selection: &'a Selection,
     arch: Arch,
     limits: Limits,
     /// Where the tree needs folders, so that nothing else may lie there.
     folders: BTreeSet<RelPath>,
-    files: AtomicU64,
-    bytes: AtomicU64,
+    files: u64,
+    bytes: u64,
 }
 
 impl<'a> Intake<'a> {
@@ -48,27 +47,29 @@ impl<'a> Intake<'a> {
     pub fn new(selection: &'a Selection, arch: Arch, limits: Limits) -> Self {
         let folders =
             selection.required(arch).iter().flat_map(|path| path.ancestors().collect::<Vec<_>>()).collect();
-        Self { selection, arch, limits, folders, files: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+        Self { selection, arch, limits, folders, files: 0, bytes: 0 }
     }
 
     /// Counts one item, kept or not, inside the externals folder or beside it.
-    pub fn count(&self, size: u64) -> Outcome<()> {
-        let counted = self.files.fetch_add(1, Ordering::Relaxed) + 1;
-        let earlier = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| Some(bytes.saturating_add(size)));
-        let unpacked = earlier.unwrap_or_else(|bytes| bytes).saturating_add(size);
+    pub fn count(&mut self, size: u64) -> Outcome<()> {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(size);
         let Limits { files, unpacked_bytes, .. } = self.limits;
-        if counted > files {
+        if self.files > files {
             let message = format!("the source holds more than {files} files (limits.files)");
             return Err(Fault::new(FaultReason::TooManyFiles, message));
         }
-        if unpacked > unpacked_bytes {
+        if self.bytes > unpacked_bytes {
             let message =
                 format!("the source unpacks to more than {unpacked_bytes} bytes (limits.unpackedBytes)");
             return Err(Fault::new(FaultReason::TooLarge, message));
         }
         Ok(())
+    }
+
+    /// Whether anything in this folder may belong into the tree.
+    pub(super) fn wants_of(&self, folder: &RelPath) -> bool {
+        self.folders.contains(folder) || self.selection.judge(folder, self.arch) == Verdict::Keep
     }
 
     /// Whether the item belongs into the tree; refused is what no source may hold, kept or not.

@@ -76,7 +76,7 @@ pub fn fetch<'a>(
 }
 
 /// Writes what the recipe keeps of the source into the tree.
-pub fn unpack(fetched: &Fetched<'_>, intake: &Intake<'_>, writer: &mut TreeWriter) -> Outcome<()> {
+pub fn unpack(fetched: &Fetched<'_>, intake: Intake<'_>, writer: &mut TreeWriter) -> Outcome<()> {
     match fetched {
         Fetched::Directory(path) => directory::read(path, intake, writer),
         Fetched::Staged(copy) => directory::read(&copy.tree, intake, writer),

@@ -109,7 +109,7 @@ impl Order {
         let tree = StagedDir::new(building.path()).tree();
         let mut writer = TreeWriter::create(&tree, progress.clone())?;
         let intake = Intake::new(&self.selection, self.arch, self.limits);
-        source::unpack(&Fetched::Directory(self.externals.clone()), &intake, &mut writer)?;
+        source::unpack(&Fetched::Directory(self.externals.clone()), intake, &mut writer)?;
         let (written, flusher) = writer.finish();
         progress.reached(Step::TreeWritten);
         complete::check(&self.selection, self.arch, &written)?;
