@@ -25,7 +25,18 @@ const LOOK: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// A version cannot be built now.
-    pub(crate) fn refuse(&self, config: &Config, name: &VersionName, reason: FaultReason) {
+    pub(crate) async fn refuse(
+        &mut self,
+        store: &Arc<Store>,
+        config: &Config,
+        wanted: Wanted,
+        reason: FaultReason,
+    ) {
+        let name = &wanted.version.clone();
+        let work = self.prepare(store, config, wanted);
+        if self.has_recovered(&work).await {
+            return;
+        }
         let (root, limits) = (&self.options.root, &config.limits);
         let fault = match reason {
             FaultReason::OverBudget => over_budget(0),
@@ -39,10 +50,45 @@ impl Agent {
     /// Does one thing to one version, and notes how that went.
     pub(crate) async fn attempt(&mut self, store: &Arc<Store>, config: &Config, wanted: Wanted, task: Task) {
         let name = wanted.version.clone();
-        self.scrubber.end(&name);
+        let work = self.prepare(store, config, wanted);
+        if task == Task::Repair && self.has_recovered(&work).await {
+            return;
+        }
+        let progress = work.progress.clone();
+        self.board.change(|ledger, _| ledger.begin(&name, progress.clone()));
+        match self.carry_out(&name, work, task).await {
+            Ok(installed) => self.succeeded(&name, task, installed, &progress),
+            Err(fault) => self.attempt_failed(&name, task, fault),
+        }
+    }
+
+    /// Whether a damaged version is sound after all: an error of the disk may have passed, a foreign file may have been
+    /// taken away. Not asked before a repair has failed, since just before that the damage was seen.
+    async fn has_recovered(&mut self, work: &Work) -> bool {
+        let name = &work.wanted.version;
+        let is_asked = self.board.look(|ledger| {
+            ledger.entry(name).is_some_and(|entry| entry.damage.is_some() && entry.failures > 0)
+        });
+        if !is_asked {
+            return false;
+        }
+        self.board.change(|ledger, _| ledger.begin(name, work.progress.clone()));
+        match self.carry_out(name, work.clone(), Task::Verify).await {
+            Ok(installed) => {
+                self.succeeded(name, Task::Verify, installed, &work.progress);
+                true
+            }
+            // What is wrong with it is known.
+            Err(_) => false,
+        }
+    }
+
+    fn prepare(&mut self, store: &Arc<Store>, config: &Config, wanted: Wanted) -> Work {
+        let name = &wanted.version;
+        self.scrubber.end(name);
         // What is built anew must become what it was.
         let (used, known) = self.board.look(|ledger| {
-            (ledger.used_bytes(), ledger.entry(&name).and_then(|entry| entry.manifest.clone()))
+            (ledger.used_bytes(), ledger.entry(name).and_then(|entry| entry.manifest.clone()))
         });
         let limits = config.limits;
         let room = Room::new(
@@ -50,8 +96,7 @@ impl Agent {
             limits.reserve_bytes,
             limits.cache_bytes.saturating_sub(used),
         );
-        let progress = Progress::within(room, self.options.on_step.clone());
-        let work = Work {
+        Work {
             store: store.clone(),
             wanted,
             limits,
@@ -59,12 +104,7 @@ impl Agent {
             canary_root: self.options.canary_root.clone(),
             fetcher: self.fetcher.clone(),
             known,
-            progress: progress.clone(),
-        };
-        self.board.change(|ledger, _| ledger.begin(&name, progress.clone()));
-        match self.carry_out(&name, work, task).await {
-            Ok(installed) => self.succeeded(&name, task, installed, &progress),
-            Err(fault) => self.attempt_failed(&name, task, fault),
+            progress: Progress::within(room, self.options.on_step.clone()),
         }
     }
 

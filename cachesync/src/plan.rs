@@ -26,8 +26,6 @@ pub struct Seen {
     pub name: VersionName,
     /// What lies under its name.
     pub disk: Disk,
-    /// Whether damaged trees or a staged copy of it lie elsewhere below the root.
-    pub leftovers: bool,
     /// What this process has found out.
     pub standing: Standing,
     /// Since when it has been known to be retired and not wanted.
@@ -224,7 +222,7 @@ mod tests {
     }
 
     fn seen(letter: char, disk: Disk, standing: Standing) -> Seen {
-        Seen { name: name(letter), disk, leftovers: false, standing, retired_since: None }
+        Seen { name: name(letter), disk, standing, retired_since: None }
     }
 
     fn planned(versions: &[Seen], wanted: &[char], retired: &[char], free: Free) -> Vec<Action> {
