@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headstart_externals::config::Config;
+use headstart_externals::config::{Config, Source};
 use headstart_externals::fault::FaultReason;
 use headstart_externals::recipe::Wanted;
 use headstart_externals::version::VersionName;
@@ -11,6 +11,7 @@ use headstart_externals::version::VersionName;
 use crate::backoff;
 use crate::fault::{Fault, Outcome};
 use crate::install::Installed;
+use crate::plan::Short;
 use crate::progress::Progress;
 use crate::room::{Room, full, over_budget};
 use crate::store::Store;
@@ -22,6 +23,9 @@ const PROGRESS_LOG: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether running work is of any use.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long not to build again what had too little room, where there is not more.
+const TRY_ANYWAY: Duration = Duration::from_secs(3600);
 
 impl Agent {
     /// A version cannot be built now.
@@ -37,10 +41,10 @@ impl Agent {
         if self.has_recovered(&work).await {
             return;
         }
-        let (root, limits) = (&self.options.root, &config.limits);
+        let free = self.free(config);
         let fault = match reason {
-            FaultReason::OverBudget => over_budget(0),
-            _ => full(root, self.board.free_bytes().unwrap_or(0), limits.reserve_bytes),
+            FaultReason::OverBudget => over_budget(free.left(reason).unwrap_or(0)),
+            _ => full(&self.options.root, free.bytes.unwrap_or(0), free.reserve),
         };
         let is_damaged =
             self.board.look(|ledger| ledger.entry(name).is_some_and(|entry| entry.damage.is_some()));
@@ -56,9 +60,18 @@ impl Agent {
         }
         let progress = work.progress.clone();
         self.board.change(|ledger, _| ledger.begin(&name, progress.clone()));
+        let free = self.free(config);
+        // What another source would bring next time nobody knows.
+        let is_archive = matches!(work.wanted.recipe.source, Source::Archive { .. });
         match self.carry_out(&name, work, task).await {
             Ok(installed) => self.succeeded(&name, task, installed, &progress),
-            Err(fault) => self.attempt_failed(&name, task, fault),
+            Err(fault) => {
+                if let Some(left) = free.left(fault.reason).filter(|_| is_archive) {
+                    let short = |now| Short { reason: fault.reason, left, until: now + TRY_ANYWAY };
+                    self.board.change(|ledger, now| ledger.short(&name, short(now)));
+                }
+                self.attempt_failed(&name, task, fault);
+            }
         }
     }
 

@@ -147,16 +147,21 @@ impl Agent {
     fn plan(&self, config: &Config, wishes: &[Wanted]) -> (Vec<Action>, Option<Duration>) {
         let retired = self.options.published.retired();
         let keep = config.rollout.keep;
-        let free = Free {
-            bytes: self.board.free_bytes(),
-            reserve: config.limits.reserve_bytes,
-            used: self.board.look(|ledger| ledger.used_bytes()),
-            budget: config.limits.cache_bytes,
-        };
+        let free = self.free(config);
         let (observed, now) = (self.board.look(|ledger| ledger.observed()), self.board.now());
         let names = names(wishes);
         let actions = plan::plan(&observed, &names, Retired { versions: &retired, keep }, free, now);
         (actions, plan::next(&observed, &names, keep, now))
+    }
+
+    /// What was free at the beginning of the round.
+    pub(crate) fn free(&self, config: &Config) -> Free {
+        Free {
+            bytes: self.board.free_bytes(),
+            reserve: config.limits.reserve_bytes,
+            used: self.board.look(|ledger| ledger.used_bytes()),
+            budget: config.limits.cache_bytes,
+        }
     }
 
     async fn act(&mut self, store: &Arc<Store>, config: &Config, wishes: &[Wanted], action: &Action) {

@@ -11,7 +11,7 @@ use headstart_externals::version::VersionName;
 use super::LASTING;
 use crate::backoff;
 use crate::fault::Fault;
-use crate::plan::{Disk, Standing};
+use crate::plan::{Disk, Short, Standing};
 use crate::progress::Progress;
 use crate::source::Look;
 use crate::tree::canary::Canary;
@@ -34,6 +34,8 @@ pub struct Entry {
     pub(crate) seconds: Option<f64>,
     pub(crate) failures: u32,
     pub(crate) fault: Option<Fault>,
+    /// What was not enough to build it.
+    pub(crate) short: Option<Short>,
     /// What is wrong with the tree that pods are given.
     pub(crate) damage: Option<Fault>,
     /// The attempt that is under way.
@@ -70,6 +72,7 @@ impl Entry {
             seconds: None,
             failures: 0,
             fault: None,
+            short: None,
             damage: None,
             progress: None,
             staged: Look::default(),

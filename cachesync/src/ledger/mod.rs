@@ -17,7 +17,7 @@ use headstart_externals::version::VersionName;
 use crate::backoff;
 use crate::fault::Fault;
 use crate::install::Installed;
-use crate::plan::{Disk, Observed, Seen, Standing};
+use crate::plan::{Disk, Observed, Seen, Short, Standing};
 use crate::progress::Progress;
 use crate::source::Look;
 
@@ -139,6 +139,7 @@ impl Ledger {
     pub fn try_again(&mut self, now: Duration) {
         for entry in &mut self.versions {
             entry.failures = 0;
+            entry.short = None;
             match &mut entry.standing {
                 Standing::Failed { retry_at } | Standing::Damaged { retry_at } => *retry_at = now,
                 standing if *standing == Standing::Waiting => *standing = Standing::Unknown,
@@ -187,6 +188,7 @@ impl Ledger {
                 failures: 0,
                 fault: None,
                 damage: None,
+                short: None,
                 progress: None,
                 verified_at,
                 repairs: entry.repairs.saturating_add(u32::from(is_repair)),
@@ -267,6 +269,11 @@ impl Ledger {
         self.recalled.remove(name);
     }
 
+    /// A build had too little room.
+    pub fn short(&mut self, name: &VersionName, short: Short) {
+        self.update(name, |entry| entry.short = Some(short));
+    }
+
     /// An attempt was stopped, since what it was to make is not wanted any more in that form.
     pub fn stopped(&mut self, name: &VersionName) {
         self.update(name, |entry| entry.progress = None);
@@ -327,6 +334,7 @@ impl Ledger {
             name: entry.name.clone(),
             disk: entry.disk,
             standing: entry.standing,
+            short: entry.short,
             retired_since: entry.retired_since,
         });
         Observed { versions: versions.collect(), has_trash: self.has_trash }
