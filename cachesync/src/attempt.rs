@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headstart_externals::config::Config;
+use headstart_externals::config::{Config, Source};
 use headstart_externals::fault::FaultReason;
 use headstart_externals::recipe::Wanted;
 use headstart_externals::version::VersionName;
@@ -11,6 +11,7 @@ use headstart_externals::version::VersionName;
 use crate::backoff;
 use crate::fault::{Fault, Outcome};
 use crate::install::Installed;
+use crate::plan::Short;
 use crate::progress::Progress;
 use crate::room::{Room, full, over_budget};
 use crate::store::Store;
@@ -23,13 +24,27 @@ const PROGRESS_LOG: Duration = Duration::from_secs(5);
 /// How often it is looked whether running work is of any use.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long not to build again what had too little room, where there is not more.
+const TRY_ANYWAY: Duration = Duration::from_secs(3600);
+
 impl Agent {
     /// A version cannot be built now.
-    pub(crate) fn refuse(&self, config: &Config, name: &VersionName, reason: FaultReason) {
-        let (root, limits) = (&self.options.root, &config.limits);
+    pub(crate) async fn refuse(
+        &mut self,
+        store: &Arc<Store>,
+        config: &Config,
+        wanted: Wanted,
+        reason: FaultReason,
+    ) {
+        let name = &wanted.version.clone();
+        let work = self.prepare(store, config, wanted);
+        if self.has_recovered(&work).await {
+            return;
+        }
+        let free = self.free(config);
         let fault = match reason {
-            FaultReason::OverBudget => over_budget(0),
-            _ => full(root, self.board.free_bytes().unwrap_or(0), limits.reserve_bytes),
+            FaultReason::OverBudget => over_budget(free.left(reason).unwrap_or(0)),
+            _ => full(&self.options.root, free.bytes.unwrap_or(0), free.reserve),
         };
         let is_damaged =
             self.board.look(|ledger| ledger.entry(name).is_some_and(|entry| entry.damage.is_some()));
@@ -39,10 +54,54 @@ impl Agent {
     /// Does one thing to one version, and notes how that went.
     pub(crate) async fn attempt(&mut self, store: &Arc<Store>, config: &Config, wanted: Wanted, task: Task) {
         let name = wanted.version.clone();
-        self.scrubber.end(&name);
+        let work = self.prepare(store, config, wanted);
+        if task == Task::Repair && self.has_recovered(&work).await {
+            return;
+        }
+        let progress = work.progress.clone();
+        self.board.change(|ledger, _| ledger.begin(&name, progress.clone()));
+        let free = self.free(config);
+        // What another source would bring next time nobody knows.
+        let is_archive = matches!(work.wanted.recipe.source, Source::Archive { .. });
+        match self.carry_out(&name, work, task).await {
+            Ok(installed) => self.succeeded(&name, task, installed, &progress),
+            Err(fault) => {
+                if let Some(left) = free.left(fault.reason).filter(|_| is_archive) {
+                    let short = |now| Short { reason: fault.reason, left, until: now + TRY_ANYWAY };
+                    self.board.change(|ledger, now| ledger.short(&name, short(now)));
+                }
+                self.attempt_failed(&name, task, fault);
+            }
+        }
+    }
+
+    /// Whether a damaged version is sound after all: an error of the disk may have passed, a foreign file may have been
+    /// taken away. Not asked before a repair has failed, since just before that the damage was seen.
+    async fn has_recovered(&mut self, work: &Work) -> bool {
+        let name = &work.wanted.version;
+        let is_asked = self.board.look(|ledger| {
+            ledger.entry(name).is_some_and(|entry| entry.damage.is_some() && entry.failures > 0)
+        });
+        if !is_asked {
+            return false;
+        }
+        self.board.change(|ledger, _| ledger.begin(name, work.progress.clone()));
+        match self.carry_out(name, work.clone(), Task::Verify).await {
+            Ok(installed) => {
+                self.succeeded(name, Task::Verify, installed, &work.progress);
+                true
+            }
+            // What is wrong with it is known.
+            Err(_) => false,
+        }
+    }
+
+    fn prepare(&mut self, store: &Arc<Store>, config: &Config, wanted: Wanted) -> Work {
+        let name = &wanted.version;
+        self.scrubber.end(name);
         // What is built anew must become what it was.
         let (used, known) = self.board.look(|ledger| {
-            (ledger.used_bytes(), ledger.entry(&name).and_then(|entry| entry.manifest.clone()))
+            (ledger.used_bytes(), ledger.entry(name).and_then(|entry| entry.manifest.clone()))
         });
         let limits = config.limits;
         let room = Room::new(
@@ -50,8 +109,7 @@ impl Agent {
             limits.reserve_bytes,
             limits.cache_bytes.saturating_sub(used),
         );
-        let progress = Progress::within(room, self.options.on_step.clone());
-        let work = Work {
+        Work {
             store: store.clone(),
             wanted,
             limits,
@@ -59,12 +117,7 @@ impl Agent {
             canary_root: self.options.canary_root.clone(),
             fetcher: self.fetcher.clone(),
             known,
-            progress: progress.clone(),
-        };
-        self.board.change(|ledger, _| ledger.begin(&name, progress.clone()));
-        match self.carry_out(&name, work, task).await {
-            Ok(installed) => self.succeeded(&name, task, installed, &progress),
-            Err(fault) => self.attempt_failed(&name, task, fault),
+            progress: Progress::within(room, self.options.on_step.clone()),
         }
     }
 

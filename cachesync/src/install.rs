@@ -30,6 +30,8 @@ pub struct Installed {
     pub manifest: Manifest,
     /// By entry, what its Node.js said to the canary.
     pub canary: BTreeMap<String, Canary>,
+    /// Whether it was built, and not taken over as it was.
+    pub is_new: bool,
 }
 
 /// Where the canary sees the root: the root itself, or a second, read-only mount of it, as pods have it.
@@ -66,7 +68,7 @@ pub fn install(
     sync_folders(dir.path())?;
     progress.reached(Step::Synced);
     store.publish(staging, &job.wanted.version, progress)?;
-    Ok(Installed { manifest, canary })
+    Ok(Installed { manifest, canary, is_new: true })
 }
 
 /// Compares a version that is on disk with its manifest; `read` is called with the number of bytes after every piece of
@@ -90,7 +92,7 @@ pub fn adopt(store: &Store, manifest: Manifest, canary_root: &CanaryRoot, whole:
         farm::check(&dir, &manifest)?;
     }
     let canary = run_canary(store, &dir, &manifest.files, manifest.arch, canary_root)?;
-    Ok(Installed { manifest, canary })
+    Ok(Installed { manifest, canary, is_new: false })
 }
 
 fn write_tree(

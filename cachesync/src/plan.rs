@@ -26,12 +26,23 @@ pub struct Seen {
     pub name: VersionName,
     /// What lies under its name.
     pub disk: Disk,
-    /// Whether damaged trees or a staged copy of it lie elsewhere below the root.
-    pub leftovers: bool,
     /// What this process has found out.
     pub standing: Standing,
+    /// What was not enough to build it.
+    pub short: Option<Short>,
     /// Since when it has been known to be retired and not wanted.
     pub retired_since: Option<Duration>,
+}
+
+/// Room that was not enough for a build, so that its archive is not fetched for nothing again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short {
+    /// What ended the build.
+    pub reason: FaultReason,
+    /// Bytes that were left for it when it began.
+    pub left: u64,
+    /// When it is tried all the same: somebody else may have filled the disk meanwhile.
+    pub until: Duration,
 }
 
 /// What lies under a version's name.
@@ -117,6 +128,15 @@ pub enum Action {
 }
 
 impl Free {
+    /// What is left for a build before it ends for that reason; `None` where that cannot be told.
+    pub fn left(self, reason: FaultReason) -> Option<u64> {
+        match reason {
+            FaultReason::DiskFull => self.bytes.map(|bytes| bytes.saturating_sub(self.reserve)),
+            FaultReason::OverBudget => Some(self.budget.saturating_sub(self.used)),
+            _ => None,
+        }
+    }
+
     /// Why nothing can be built; `None` if something can.
     fn shortage(self) -> Option<FaultReason> {
         if self.bytes.is_some_and(|bytes| bytes <= self.reserve) {
@@ -126,6 +146,14 @@ impl Free {
         } else {
             None
         }
+    }
+}
+
+impl Short {
+    /// Whether it would not be enough again; a disk has a little more or less from one moment to the next.
+    fn holds(self, free: Free, now: Duration) -> bool {
+        let enough = self.left.saturating_add(self.left / 16);
+        now < self.until && free.left(self.reason).is_some_and(|left| left <= enough)
     }
 }
 
@@ -151,7 +179,7 @@ pub fn plan(
         leaving.push(Action::Delete);
     }
     // On a full disk nothing can be built before something has gone.
-    if free.shortage().is_some() {
+    if free.shortage().is_some() || actions.iter().any(|action| matches!(action, Action::Refuse(..))) {
         leaving.append(&mut actions);
         leaving
     } else {
@@ -163,7 +191,8 @@ pub fn plan(
 /// What a wanted version needs.
 fn serve(seen: &Seen, free: Free, now: Duration) -> Option<Action> {
     let name = || seen.name.clone();
-    let build = |action: fn(VersionName) -> Action| match free.shortage() {
+    let too_little = || seen.short.filter(|short| short.holds(free, now)).map(|short| short.reason);
+    let build = |action: fn(VersionName) -> Action| match free.shortage().or_else(too_little) {
         Some(reason) => Action::Refuse(name(), reason),
         None => action(name()),
     };
@@ -222,7 +251,7 @@ mod tests {
     }
 
     fn seen(letter: char, disk: Disk, standing: Standing) -> Seen {
-        Seen { name: name(letter), disk, leftovers: false, standing, retired_since: None }
+        Seen { name: name(letter), disk, standing, short: None, retired_since: None }
     }
 
     fn planned(versions: &[Seen], wanted: &[char], retired: &[char], free: Free) -> Vec<Action> {
@@ -314,6 +343,31 @@ mod tests {
         assert_eq!(planned(&[new], &['a'], &[], unknown), [Action::Install(name('a'))]);
         let there = seen('a', Disk::Complete, Standing::Unknown);
         assert_eq!(planned(&[there], &['a'], &[], full), [Action::Adopt(name('a'))], "needs no space");
+    }
+
+    #[test]
+    fn what_had_too_little_room_is_not_begun_before_there_is_more() {
+        let short = |reason, until| Seen {
+            short: Some(Short { reason, left: 32, until }),
+            ..seen('a', Disk::Absent, Standing::Failed { retry_at: NOW })
+        };
+        let install = Action::Install(name('a'));
+        for reason in [FaultReason::DiskFull, FaultReason::OverBudget] {
+            let refuse = Action::Refuse(name('a'), reason);
+            let later = NOW + KEEP;
+            for (left, until, expected) in
+                [(32, later, &refuse), (34, later, &refuse), (35, later, &install), (32, NOW, &install)]
+            {
+                let free = match reason {
+                    FaultReason::DiskFull => Free { bytes: Some(PLENTY.reserve + left), ..PLENTY },
+                    _ => Free { used: PLENTY.budget - left, ..PLENTY },
+                };
+                let actions = planned(&[short(reason, until)], &['a'], &[], free);
+                assert_eq!(actions, std::slice::from_ref(expected), "{reason} {left} {until:?}");
+            }
+        }
+        let unknown = Free { bytes: None, ..PLENTY };
+        assert_eq!(planned(&[short(FaultReason::DiskFull, NOW + KEEP)], &['a'], &[], unknown), [install]);
     }
 
     #[test]

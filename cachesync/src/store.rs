@@ -128,6 +128,8 @@ impl Store {
     /// staging, which is swept; it is marked meanwhile, so that a crash before leaves nothing that is kept.
     fn exchange(&self, staging: &Staging, version: &VersionName, progress: &Progress) -> Outcome<()> {
         let target = self.root.version(version);
+        // Pods use what gives way; with a mark it would pass for a build that never came to its name.
+        unmark(&target)?;
         let marked = staging.dir().unpublished();
         File::create_new(&marked).doing("create", &marked)?;
         sync_folder(&staging.path)?;
@@ -153,23 +155,23 @@ impl Store {
         Ok(())
     }
 
+    /// Takes the mark away that an exchange left on a version when it could not be ended: what has its name is published.
+    pub(crate) fn end_exchange(&self, version: &VersionName) -> Outcome<()> {
+        unmark(&self.root.version(version))
+    }
+
     /// Ends exchanges that a crash interrupted: builds that did not come to their name go, those that did lose their mark.
+    /// What cannot be ended holds up nothing else.
     fn end_exchanges(&self) -> Outcome<()> {
-        for (parent, is_kept) in [(self.root.replaced(), false), (self.root.versions(), true)] {
-            for entry in fs::read_dir(&parent).doing("list", &parent)? {
-                let dir = VersionDir::new(entry.doing("list", &parent)?.path());
-                if fs::symlink_metadata(dir.unpublished()).is_err() {
-                    continue;
-                }
-                if is_kept {
-                    unmark(&dir)?;
-                } else {
-                    tracing::info!(path = %dir.path().display(), "removing a build that an interrupted run left behind");
-                    rename(dir.path(), &self.root.trash().join(random_name()), RenameFlags::NOREPLACE)?;
-                }
+        let unfinished = each_folder(&self.root.replaced(), |dir| {
+            if !is_marked(dir) {
+                return Ok(());
             }
-        }
-        Ok(())
+            tracing::info!(path = %dir.path().display(), "removing a build that an interrupted run left behind");
+            rename(dir.path(), &self.root.trash().join(random_name()), RenameFlags::NOREPLACE)
+        });
+        let published = each_folder(&self.root.versions(), unmark);
+        unfinished.and(published)
     }
 
     fn free_replaced_name(&self, version: &VersionName) -> Outcome<PathBuf> {
@@ -283,7 +285,25 @@ pub(crate) fn sweep(folder: &Path) -> Outcome<()> {
     first
 }
 
+/// Does something to each folder in `parent`, also where it failed for another; the first fault.
+fn each_folder(parent: &Path, act: impl Fn(&VersionDir) -> Outcome<()>) -> Outcome<()> {
+    let mut first = Ok(());
+    for entry in fs::read_dir(parent).doing("list", parent)? {
+        first = first.and(act(&VersionDir::new(entry.doing("list", parent)?.path())));
+    }
+    first
+}
+
+/// Whether it passes for a build that has not come to its name.
+fn is_marked(dir: &VersionDir) -> bool {
+    fs::symlink_metadata(dir.unpublished()).is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Takes the mark of an unfinished build away, if there is one.
 fn unmark(dir: &VersionDir) -> Outcome<()> {
+    if !is_marked(dir) {
+        return Ok(());
+    }
     let marked = dir.unpublished();
     fs::remove_file(&marked).doing("remove", &marked)?;
     sync_folder(dir.path())
@@ -330,4 +350,31 @@ fn remove_empty_folders(path: &Path) -> Outcome<()> {
 
 pub(crate) fn random_name() -> String {
     format!("{:016x}", fastrand::u64(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_its_name_is_kept_whatever_mark_it_carries() {
+        let folder = tempfile::tempdir().unwrap();
+        let version: VersionName = "node16-0123456789ab".parse().unwrap();
+        let open = || Store::open(Root::new(folder.path().join("root"))).unwrap();
+        let store = open();
+        let build = |content: &str| {
+            let staging = store.staging().unwrap();
+            fs::write(staging.path.join("content"), content).unwrap();
+            store.publish(staging, &version, &Progress::new(std::sync::Arc::new(|_| {}))).unwrap();
+        };
+        build("old");
+        let published = store.root().version(&version);
+        fs::write(published.unpublished(), "").unwrap();
+        build("new");
+        let read = |path: PathBuf| fs::read_to_string(path.join("content")).unwrap();
+        assert_eq!(read(published.path().to_owned()), "new");
+        drop(store);
+        let store = open();
+        assert_eq!(read(store.root().replaced().join(format!("{version}-1"))), "old", "pods may use it");
+    }
 }

@@ -28,7 +28,7 @@ use crate::scrub::{Scrubber, schedule};
 use crate::source::{self, Fetcher, Look};
 use crate::status::StatusBoard;
 use crate::store::{Store, free_bytes};
-use crate::watch::TreeWatch;
+use crate::watch::{Doubt, TreeWatch};
 use crate::work::{Task, blocking, manifest};
 
 /// How often files and folders are looked at when nothing tells of a change.
@@ -36,9 +36,6 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// How long to wait before removing again what could not be removed.
 const DELETE_AGAIN: Duration = Duration::from_secs(60);
-
-/// How long not to read everything again because events were lost: a busy node loses some all the time.
-const DOUBT_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How long to wait for the report that the root was replaced, before the end.
 const LAST_REPORT: Duration = Duration::from_secs(5);
@@ -72,7 +69,7 @@ pub struct Agent {
     watch: Option<TreeWatch>,
     wake: Arc<Notify>,
     delete_again: Duration,
-    doubt_again: Duration,
+    doubt: Doubt,
 }
 
 impl Agent {
@@ -90,7 +87,7 @@ impl Agent {
             wake: scrubber.done.clone(),
             scrubber,
             delete_again: Duration::ZERO,
-            doubt_again: Duration::ZERO,
+            doubt: Doubt::default(),
             options,
         }
     }
@@ -150,16 +147,21 @@ impl Agent {
     fn plan(&self, config: &Config, wishes: &[Wanted]) -> (Vec<Action>, Option<Duration>) {
         let retired = self.options.published.retired();
         let keep = config.rollout.keep;
-        let free = Free {
-            bytes: self.board.free_bytes(),
-            reserve: config.limits.reserve_bytes,
-            used: self.board.look(|ledger| ledger.used_bytes()),
-            budget: config.limits.cache_bytes,
-        };
+        let free = self.free(config);
         let (observed, now) = (self.board.look(|ledger| ledger.observed()), self.board.now());
         let names = names(wishes);
         let actions = plan::plan(&observed, &names, Retired { versions: &retired, keep }, free, now);
         (actions, plan::next(&observed, &names, keep, now))
+    }
+
+    /// What was free at the beginning of the round.
+    pub(crate) fn free(&self, config: &Config) -> Free {
+        Free {
+            bytes: self.board.free_bytes(),
+            reserve: config.limits.reserve_bytes,
+            used: self.board.look(|ledger| ledger.used_bytes()),
+            budget: config.limits.cache_bytes,
+        }
     }
 
     async fn act(&mut self, store: &Arc<Store>, config: &Config, wishes: &[Wanted], action: &Action) {
@@ -169,7 +171,12 @@ impl Agent {
             Action::Verify(name) => (name, Task::Verify),
             Action::Install(name) => (name, Task::Install),
             Action::Repair(name) => (name, Task::Repair),
-            Action::Refuse(name, reason) => return self.refuse(config, name, *reason),
+            Action::Refuse(name, reason) => {
+                if let Some(wanted) = of(name) {
+                    self.refuse(store, config, wanted, *reason).await;
+                }
+                return;
+            }
             Action::Retire(name) => return self.retire(name, true),
             Action::Revive(name) => return self.retire(name, false),
             Action::Trash(name) => return self.trash(store, config, name).await,
@@ -279,22 +286,24 @@ impl Agent {
     /// Looks at once at what the kernel told of, and sooner than usual where something went untold.
     pub(crate) fn take_hints(&mut self) {
         let Some(hints) = self.watch.as_ref().map(TreeWatch::take) else { return };
-        if hints.changed.is_empty() && !hints.overflow {
+        let is_doubtful = self.doubt.is_due(hints.overflow, self.board.now());
+        if hints.changed.is_empty() && !is_doubtful {
             return;
         }
-        let may_doubt = self.board.now() >= self.doubt_again;
+        // What a scrub has read so far says nothing of what was written since.
+        let scrubbed = self.scrubber.progress().map(|scrub| scrub.version);
+        if let Some(name) = scrubbed.filter(|name| is_doubtful || hints.changed.contains(name)) {
+            self.scrubber.end(&name);
+        }
         self.board.change(|ledger, now| {
             for name in &hints.changed {
                 tracing::info!(version = %name, "something changed in a published version; reading all of it again");
                 ledger.suspect(name, now);
             }
-            if hints.overflow && may_doubt {
+            if is_doubtful {
                 ledger.doubt();
             }
         });
-        if hints.overflow && may_doubt {
-            self.doubt_again = self.board.now() + DOUBT_AGAIN;
-        }
     }
 
     /// Whether the root is not what it was, so that nothing that is under way is of any use.

@@ -4,11 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use headstart_externals::layout::VersionDir;
 use headstart_externals::version::VersionName;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
+
+/// How long not to read everything again because events were lost: a busy node loses some all the time.
+const DOUBT_AGAIN: Duration = Duration::from_secs(3600);
 
 /// What the kernel told since the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +22,25 @@ pub(crate) struct Hints {
     pub(crate) changed: BTreeSet<VersionName>,
     /// Something went untold.
     pub(crate) overflow: bool,
+}
+
+/// When everything is to be read again because events were lost.
+#[derive(Debug, Default)]
+pub(crate) struct Doubt {
+    is_pending: bool,
+    not_before: Duration,
+}
+
+impl Doubt {
+    /// Whether that is at `now`; what was lost too early for it counts later.
+    pub(crate) fn is_due(&mut self, overflow: bool, now: Duration) -> bool {
+        self.is_pending |= overflow;
+        let is_due = self.is_pending && now >= self.not_before;
+        if is_due {
+            *self = Self { is_pending: false, not_before: now + DOUBT_AGAIN };
+        }
+        is_due
+    }
 }
 
 /// Watches one folder of versions as long as it lives.
@@ -74,16 +98,17 @@ fn is_change(kind: EventKind) -> bool {
     }
 }
 
-/// The version inside which `path` lies; versions themselves come and go by the agent's own hand.
+/// The version inside which `path` lies; versions themselves and their marks come and go by the agent's own hand.
 fn version_of(root: &Path, path: &Path) -> Option<VersionName> {
     let mut parts = path.strip_prefix(root).ok()?.components();
-    let version = parts.next()?.as_os_str().to_str()?.parse().ok()?;
-    parts.next().map(|_| version)
+    let version = parts.next()?.as_os_str().to_str()?;
+    let is_mark = path == VersionDir::new(root.join(version)).unpublished();
+    parts.next().filter(|_| !is_mark).and_then(|_| version.parse().ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use notify::event::{CreateKind, Flag, ModifyKind};
+    use notify::event::{CreateKind, Flag, ModifyKind, RemoveKind};
 
     use super::*;
 
@@ -105,10 +130,27 @@ mod tests {
         assert_eq!(at(EventKind::Access(AccessKind::Close(AccessMode::Read)), FILE), 0);
         assert_eq!(at(EventKind::Modify(ModifyKind::Any), "/r/versions/node16-0123456789ab"), 0);
         assert_eq!(at(EventKind::Modify(ModifyKind::Any), "/r/versions/foreign/file"), 0);
+        let in_version = |name: &str| format!("/r/versions/node16-0123456789ab/{name}");
+        let removed = EventKind::Remove(RemoveKind::File);
+        assert_eq!(at(removed, &in_version("unpublished")), 0, "the agent itself takes the mark away");
+        assert_eq!(at(removed, &in_version("manifest.json")), 1);
+        assert_eq!(at(removed, &in_version("tree/unpublished")), 1);
     }
 
     #[test]
     fn what_went_untold_is_known() {
         assert!(told(Event::new(EventKind::Other).set_flag(Flag::Rescan)).overflow);
+    }
+
+    #[test]
+    fn everything_is_read_again_once_an_hour_at_most_and_no_loss_is_forgotten() {
+        let mut doubt = Doubt::default();
+        let mut is_due = |overflow, minutes: u64| doubt.is_due(overflow, Duration::from_secs(60 * minutes));
+        assert!(!is_due(false, 0));
+        assert!(is_due(true, 1));
+        assert!(!is_due(true, 30), "that was lately");
+        assert!(!is_due(false, 60));
+        assert!(is_due(false, 61), "what was lost meanwhile counts");
+        assert!(!is_due(false, 200), "once");
     }
 }

@@ -93,10 +93,16 @@ impl Work {
     /// Does it; a reason of `CheckFailed` for a version that is there means that it is damaged.
     pub(crate) fn carry_out(&self, task: Task) -> Outcome<Installed> {
         match task {
-            Task::Adopt => adopt(&self.store, self.manifest()?, &self.canary_root, false),
-            Task::Verify => adopt(&self.store, self.manifest()?, &self.canary_root, true),
+            Task::Adopt => self.adopt(false),
+            Task::Verify => self.adopt(true),
             Task::Install | Task::Repair => self.install(),
         }
+    }
+
+    fn adopt(&self, whole: bool) -> Outcome<Installed> {
+        let manifest = self.manifest()?;
+        self.store.end_exchange(&manifest.version)?;
+        adopt(&self.store, manifest, &self.canary_root, whole)
     }
 
     fn manifest(&self) -> Outcome<Manifest> {

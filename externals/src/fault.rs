@@ -216,7 +216,7 @@ impl FaultReason {
             Self::DiskFull => {
                 "free space on the file system of the root folder, or lower limits.reserveBytes"
             }
-            Self::OverBudget => "raise limits.cacheBytes, or take out revisions that are retired",
+            Self::OverBudget => "raise limits.cacheBytes, or let the rollout retire older versions",
             Self::SourceUnavailable => "check the source's path or URL and that this node can reach it",
             Self::SourceDenied => "check the credentials of the source, and that they may read it",
             Self::SourceTimeout | Self::SourceTruncated => {

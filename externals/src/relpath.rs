@@ -65,11 +65,6 @@ impl RelPath {
         self.0.split_once('/').map(|(_, rest)| rest)
     }
 
-    /// The path without its last component; `None` for a single component.
-    pub fn parent(&self) -> Option<Self> {
-        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
-    }
-
     /// Every proper ancestor, outermost first.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> + '_ {
         self.0.match_indices('/').map(|(at, _)| Self(self.0[..at].to_owned()))

@@ -129,6 +129,27 @@ async fn a_failing_server_is_tried_again_until_it_recovers() {
     assert_eq!(attempts.load(std::sync::atomic::Ordering::SeqCst), 2);
 }
 
+#[tokio::test]
+async fn an_archive_that_had_too_little_room_is_not_fetched_again_before_there_is_more() {
+    let content = Tar::sound().packed("gz");
+    let fetched = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (body, count) = (content.clone(), fetched.clone());
+    let answer = move || async move {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        body
+    };
+    let server = serve(Router::new().route("/source.tar.gz", get(answer)), None).await;
+    let config = config(&format!("{}/source.tar.gz", server.url), &sha256(&content));
+    let node = Node::new(&config.replace("limits: {", "limits: {cacheBytes: 5, "));
+    let agent = node.start();
+    let refused = |status: &Value| status["versions"][0]["failures"].as_u64() >= Some(3);
+    let status = agent.status("refused", refused).await;
+    assert_eq!(status["versions"][0]["fault"]["reason"], "OverBudget");
+    assert_eq!(fetched.load(std::sync::atomic::Ordering::SeqCst), 1);
+    node.configure(&config);
+    agent.ready().await;
+}
+
 /// A server that sends `part` of an answer of `length` bytes and then falls silent.
 async fn stalling_server(part: Vec<u8>, length: usize) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -55,16 +55,37 @@ async fn what_does_not_belong_into_a_version_is_damage_too() {
 }
 
 #[tokio::test]
-async fn damage_that_cannot_be_repaired_stays_the_reason() {
+async fn damage_that_cannot_be_repaired_stays_the_reason_until_it_passes() {
     let node = Node::with_folder();
     node.start().ready().await;
-    fs::write(node.installed().join("tree/node16/bin/node"), "damaged").unwrap();
+    let program = node.installed().join("tree/node16/bin/node");
+    let sound = fs::read(&program).unwrap();
+    fs::write(&program, "damaged").unwrap();
     fs::remove_dir_all(node.path("externals")).unwrap();
     let agent = node.start();
     assert_eq!(agent.failed().await, "CheckFailed", "pods may be using the damaged tree");
-    let status = agent.status("failed", |_| true).await;
-    let message = status["versions"][0]["fault"]["message"].as_str().unwrap();
-    assert!(message.contains("cannot be repaired: SourceUnavailable"), "{message}");
+    let said = |status: &Value| status["versions"][0]["fault"]["message"].as_str().map(str::to_owned);
+    let why = "cannot be repaired: SourceUnavailable";
+    agent.status(why, |status| said(status).is_some_and(|message| message.contains(why))).await;
+    fs::write(&program, sound).unwrap();
+    let status = agent.ready().await;
+    assert_eq!(status["versions"][0]["repairs"], 0, "nothing could be built");
+}
+
+#[tokio::test]
+async fn a_mark_that_an_exchange_left_is_taken_away_and_nothing_is_built_anew() {
+    let node = Node::with_folder();
+    let agent = node.start();
+    agent.ready().await;
+    let (mark, license) =
+        (node.installed().join("unpublished"), node.installed().join("tree/node16/LICENSE"));
+    fs::write(&mark, "").unwrap();
+    // So that it is looked at.
+    fs::set_permissions(&license, fs::Permissions::from_mode(0o644)).unwrap();
+    until("the mark is gone", || async { (!mark.exists()).then_some(()) }).await;
+    let status = agent.ready().await;
+    assert_eq!(status["versions"][0]["repairs"], 0);
+    assert_eq!(node.list("replaced"), [""; 0]);
 }
 
 #[tokio::test]

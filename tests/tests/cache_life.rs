@@ -338,17 +338,21 @@ async fn what_lies_in_replaced_counts_against_the_budget() {
     node.configure(&config.replace("limits: {", &format!("limits: {{cacheBytes: {}, ", 2 * used + used / 2)));
     let agent = node.start();
     agent.ready().await;
-    for repairs in [1, 2] {
-        corrupt(&node.installed().join(LICENSE));
-        if repairs == 1 {
-            agent.status("it is repaired", repaired).await;
-        }
-    }
+    corrupt(&node.installed().join(LICENSE));
+    agent.status("it is repaired", repaired).await;
+    let license = node.installed().join(LICENSE);
+    let sound = fs::read(&license).unwrap();
+    fs::write(&license, "damaged").unwrap();
     let message = |status: &Value| status["versions"][0]["fault"]["message"].as_str().map(str::to_owned);
     let refused = |status: &Value| message(status).is_some_and(|text| text.contains("OverBudget"));
     let status = agent.status("no more room", refused).await;
     assert_eq!(status["versions"][0]["fault"]["reason"], "CheckFailed", "the damage is what matters");
+    drop(agent);
+    let agent = node.start();
+    agent.status("no more room after a start either", refused).await;
     assert_eq!(node.list("replaced").len(), 1);
+    fs::write(&license, sound).unwrap();
+    agent.ready().await;
 }
 
 /// A wall clock that the test sets, for programs that have the returned library preloaded.

@@ -8,8 +8,10 @@ use headstart_externals::manifest::Manifest;
 use headstart_externals::report::VersionState;
 use headstart_externals::version::VersionName;
 
+use super::LASTING;
+use crate::backoff;
 use crate::fault::Fault;
-use crate::plan::{Disk, Standing};
+use crate::plan::{Disk, Short, Standing};
 use crate::progress::Progress;
 use crate::source::Look;
 use crate::tree::canary::Canary;
@@ -32,6 +34,8 @@ pub struct Entry {
     pub(crate) seconds: Option<f64>,
     pub(crate) failures: u32,
     pub(crate) fault: Option<Fault>,
+    /// What was not enough to build it.
+    pub(crate) short: Option<Short>,
     /// What is wrong with the tree that pods are given.
     pub(crate) damage: Option<Fault>,
     /// The attempt that is under way.
@@ -45,8 +49,12 @@ pub struct Entry {
     pub(crate) repaired_at: Option<Duration>,
     /// How often in a row something said that it was changed, and it was not.
     pub(crate) alarms: u32,
+    /// Whether something said that it was changed since the attempt began that is under way.
+    pub(crate) touched: bool,
     /// Whether its manifest was looked for while nobody wanted it.
     pub(crate) examined: bool,
+    /// Bytes that its manifest tells of, where it could not be taken over.
+    pub(crate) bytes: Option<u64>,
 }
 
 impl Entry {
@@ -64,6 +72,7 @@ impl Entry {
             seconds: None,
             failures: 0,
             fault: None,
+            short: None,
             damage: None,
             progress: None,
             staged: Look::default(),
@@ -72,7 +81,28 @@ impl Entry {
             repairs: 0,
             repaired_at: None,
             alarms: 0,
+            touched: false,
             examined: false,
+            bytes: None,
+        }
+    }
+
+    /// All of it is to be read: at once, but ever more rarely where that found nothing again and again, since somebody
+    /// may touch it all the time.
+    pub(super) fn alarm(&mut self, now: Duration) {
+        if self.verified_at.is_none_or(|at| now.saturating_sub(at) >= LASTING) {
+            self.alarms = 0;
+        }
+        let wait = if self.alarms == 0 { Duration::ZERO } else { backoff::delay(self.alarms, 1.0) };
+        self.standing = Standing::Suspect { look_at: now + wait };
+    }
+
+    /// Once somebody found it damaged, only reading all of it can tell that it is not.
+    pub(super) fn distrust(&mut self) {
+        if self.verified_at.is_none()
+            && matches!(self.standing, Standing::Unknown | Standing::Ready | Standing::Suspect { .. })
+        {
+            self.standing = Standing::Failed { retry_at: Duration::ZERO };
         }
     }
 
@@ -101,9 +131,13 @@ impl Entry {
         self.disk == Disk::Complete && self.manifest.is_some() && !is_damaged
     }
 
-    /// Whether nobody knows yet what it holds, and nobody wants it.
+    /// Whether nobody knows yet what it holds, and nobody wants it or it could not be taken over.
     pub(crate) fn is_unread(&self) -> bool {
-        !self.wanted && !self.examined && self.manifest.is_none() && self.disk == Disk::Complete
+        let is_asked = match self.wanted {
+            true => self.bytes.is_none() && self.standing != Standing::Unknown,
+            false => !self.examined,
+        };
+        is_asked && self.manifest.is_none() && self.disk == Disk::Complete
     }
 
     /// Whether it merely waits for something that is on its way.

@@ -17,7 +17,7 @@ use headstart_externals::version::VersionName;
 use crate::backoff;
 use crate::fault::Fault;
 use crate::install::Installed;
-use crate::plan::{Disk, Observed, Seen, Standing};
+use crate::plan::{Disk, Observed, Seen, Short, Standing};
 use crate::progress::Progress;
 use crate::source::Look;
 
@@ -26,7 +26,7 @@ pub use entry::Entry;
 /// Hex digits of a tree's digest in a report: enough to compare nodes.
 const REPORTED_DIGITS: usize = 16;
 
-/// How long a repair has to last for the next one to be tried at once.
+/// How long a repair has to last, or nothing be said of a version, for the next repair or reading to be tried at once.
 const LASTING: Duration = Duration::from_secs(3600);
 
 /// The node's versions and what is wrong with the node itself.
@@ -91,8 +91,15 @@ impl Ledger {
             known.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
         let mut on_disk: BTreeMap<VersionName, OnDisk> =
             on_disk.into_iter().map(|found| (found.name.clone(), found)).collect();
+        let new = |name: &VersionName| {
+            let mut entry = Entry::new(name.clone());
+            if was_damaged(&self.recalled, name) {
+                entry.distrust();
+            }
+            entry
+        };
         let mut entry = |name: &VersionName, wanted: bool, found: Option<OnDisk>| {
-            let entry = known.remove(name).unwrap_or_else(|| Entry::new(name.clone()));
+            let entry = known.remove(name).unwrap_or_else(|| new(name));
             let found = found.unwrap_or_else(|| OnDisk::nothing(name.clone()));
             let OnDisk { disk, replaced, staged, changed, .. } = found;
             if entry.disk != Disk::Absent && disk == Disk::Absent {
@@ -132,6 +139,7 @@ impl Ledger {
     pub fn try_again(&mut self, now: Duration) {
         for entry in &mut self.versions {
             entry.failures = 0;
+            entry.short = None;
             match &mut entry.standing {
                 Standing::Failed { retry_at } | Standing::Damaged { retry_at } => *retry_at = now,
                 standing if *standing == Standing::Waiting => *standing = Standing::Unknown,
@@ -145,11 +153,16 @@ impl Ledger {
         let verdicts =
             report.versions.iter().filter_map(|version| Some((version.name.clone(), version.reason?)));
         self.recalled = verdicts.filter(|(_, reason)| reason.is_final()).collect();
+        let damaged = self.versions.iter_mut().filter(|entry| was_damaged(&self.recalled, &entry.name));
+        damaged.for_each(Entry::distrust);
     }
 
     /// An attempt begins.
     pub fn begin(&mut self, name: &VersionName, progress: Progress) {
-        self.update(name, |entry| entry.progress = Some(progress));
+        self.update(name, |entry| {
+            entry.progress = Some(progress);
+            entry.touched = false;
+        });
     }
 
     /// It serves pods; `verified_at` tells whether all of it was read.
@@ -160,8 +173,9 @@ impl Ledger {
         seconds: f64,
         verified_at: Option<Duration>,
     ) {
+        let was_damaged = verified_at.is_none() && was_damaged(&self.recalled, name);
         self.update(name, |entry| {
-            let is_repair = matches!(entry.standing, Standing::Damaged { .. });
+            let is_repair = installed.is_new && matches!(entry.standing, Standing::Damaged { .. });
             let was_alarm = matches!(entry.standing, Standing::Suspect { .. });
             *entry = Entry {
                 alarms: if was_alarm { entry.alarms.saturating_add(1) } else { 0 },
@@ -174,41 +188,51 @@ impl Ledger {
                 failures: 0,
                 fault: None,
                 damage: None,
+                short: None,
                 progress: None,
                 verified_at,
                 repairs: entry.repairs.saturating_add(u32::from(is_repair)),
                 ..entry.clone()
             };
+            if was_damaged {
+                entry.distrust();
+            } else if entry.touched {
+                entry.alarm(verified_at.unwrap_or_default());
+            }
         });
-        self.recalled.remove(name);
+        if !was_damaged {
+            self.recalled.remove(name);
+        }
     }
 
-    /// All of it was read and is sound.
+    /// A scrub has read all of it, and it is sound. A suspicion stays: what was read may have been written since.
     pub fn verified(&mut self, name: &VersionName, now: Duration) {
         self.update(name, |entry| {
-            entry.verified_at = Some(now);
-            entry.progress = None;
-            if matches!(entry.standing, Standing::Suspect { .. }) {
-                entry.standing = Standing::Ready;
+            if entry.standing == Standing::Ready {
+                entry.verified_at = Some(now);
+                entry.alarms = 0;
             }
         });
     }
 
-    /// Something says that a version which serves pods was changed.
-    ///
-    /// All of it is read at once, but ever more rarely where that found nothing: somebody may touch it all the time.
+    /// Something says that a version which serves pods was changed, or one that is being looked at: what was read of
+    /// that so far says nothing any more.
     pub fn suspect(&mut self, name: &VersionName, now: Duration) {
         self.update(name, |entry| {
-            if entry.standing == Standing::Ready {
-                let wait = if entry.alarms == 0 { Duration::ZERO } else { backoff::delay(entry.alarms, 1.0) };
-                entry.standing = Standing::Suspect { look_at: now + wait };
+            if entry.progress.is_some() {
+                entry.touched = true;
+            } else if entry.standing == Standing::Ready {
+                entry.alarm(now);
             }
         });
     }
 
     /// Writes may have gone unnoticed: every version is read again soon.
     pub fn doubt(&mut self) {
-        self.versions.iter_mut().for_each(|entry| entry.verified_at = None);
+        for entry in &mut self.versions {
+            entry.verified_at = None;
+            entry.touched = entry.progress.is_some();
+        }
     }
 
     /// The versions that serve pods, with when all of each was last read.
@@ -245,6 +269,11 @@ impl Ledger {
         self.recalled.remove(name);
     }
 
+    /// A build had too little room.
+    pub fn short(&mut self, name: &VersionName, short: Short) {
+        self.update(name, |entry| entry.short = Some(short));
+    }
+
     /// An attempt was stopped, since what it was to make is not wanted any more in that form.
     pub fn stopped(&mut self, name: &VersionName) {
         self.update(name, |entry| entry.progress = None);
@@ -275,11 +304,14 @@ impl Ledger {
         });
     }
 
-    /// What lies on disk of a version that nobody wants.
+    /// What lies on disk of a version that nobody wants, or that could not be taken over: of that it tells the size alone.
     pub fn kept(&mut self, name: &VersionName, manifest: Option<Manifest>) {
         self.update(name, |entry| {
-            entry.manifest = manifest;
-            entry.examined = true;
+            entry.bytes = Some(manifest.as_ref().map_or(0, |manifest| manifest.bytes));
+            if !entry.wanted {
+                entry.manifest = manifest;
+                entry.examined = true;
+            }
         });
     }
 
@@ -290,7 +322,8 @@ impl Ledger {
 
     /// Bytes of all versions on disk, with the trees that gave way to them, which are taken to be as large.
     pub fn used_bytes(&self) -> u64 {
-        let bytes = |entry: &Entry| entry.manifest.as_ref().map_or(0, |manifest| manifest.bytes);
+        let known = |entry: &Entry| entry.manifest.as_ref().map(|manifest| manifest.bytes);
+        let bytes = |entry: &Entry| known(entry).or(entry.bytes).unwrap_or(0);
         let trees = |entry: &Entry| u64::from(entry.disk == Disk::Complete) + u64::from(entry.replaced);
         self.versions.iter().map(|entry| bytes(entry).saturating_mul(trees(entry))).sum()
     }
@@ -300,8 +333,8 @@ impl Ledger {
         let versions = self.versions.iter().map(|entry| Seen {
             name: entry.name.clone(),
             disk: entry.disk,
-            leftovers: entry.has_leftovers(),
             standing: entry.standing,
+            short: entry.short,
             retired_since: entry.retired_since,
         });
         Observed { versions: versions.collect(), has_trash: self.has_trash }
@@ -359,4 +392,9 @@ impl Ledger {
             change(entry);
         }
     }
+}
+
+/// Whether an earlier life of the agent ended with the verdict that it is damaged.
+fn was_damaged(recalled: &BTreeMap<VersionName, FaultReason>, name: &VersionName) -> bool {
+    recalled.get(name) == Some(&FaultReason::CheckFailed)
 }

@@ -21,7 +21,7 @@ use crate::version::VersionName;
 pub use problem::{Problem, Problems};
 
 /// The configuration that `headstart explain` and `headstart demo` use where none is given: the built-in profile.
-pub const EMBEDDED: &str = include_str!("embedded.yaml");
+const EMBEDDED: &str = include_str!("embedded.yaml");
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
