@@ -29,6 +29,7 @@ pub mod power;
 pub mod process;
 pub mod programs;
 pub mod published;
+pub mod required;
 pub mod schema;
 pub mod server;
 pub mod stand_in;

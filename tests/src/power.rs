@@ -13,6 +13,7 @@ use crate::bed::Minor;
 use crate::bed::command::run;
 use crate::bed::programs::Programs;
 use crate::process::with_owner;
+use crate::required::all_are_required;
 
 /// The file system's program.
 pub const PROGRAM: &str = "powercut";
@@ -37,8 +38,11 @@ pub struct Power {
     output: Option<JoinHandle<Option<u32>>>,
 }
 
-/// Why this machine cannot have such a disk, if so.
+/// Why this machine cannot have such a disk, if so. Where all tests are required there is no such reason: then they fail.
 pub fn unavailable() -> Option<String> {
+    if all_are_required() {
+        return None;
+    }
     static REASON: OnceLock<Option<String>> = OnceLock::new();
     REASON.get_or_init(look_for_a_reason).clone()
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 use headstart_tests::agent::{Agent, Node};
 use headstart_tests::archive::config;
 use headstart_tests::programs::{program, repository};
+use headstart_tests::required::is_passed_over;
 use headstart_tests::tree::{self, NODE16, directory_config};
 use headstart_tests::wait::until;
 use serde_json::{Value, json};
@@ -110,8 +111,8 @@ async fn a_program_that_leaves_children_behind_holds_up_nobody() {
 
 #[tokio::test]
 async fn a_hostile_program_is_tried_as_somebody_else() {
-    if !rustix::process::geteuid().is_root() {
-        return headstart_tests::bed::command::say("skipped: only root can be somebody else");
+    if is_passed_over("to be somebody else") {
+        return;
     }
     let node = Node::with_folder();
     // As on a node: everybody may pass.
@@ -199,8 +200,7 @@ async fn a_second_agent_waits_for_the_root() {
 
 /// Runs the agent in a mount namespace of its own, after `prepare` in a shell. `None` without the right to do so.
 fn in_own_mounts(node: &Node, prepare: &str) -> Option<Agent> {
-    if !rustix::process::geteuid().is_root() {
-        headstart_tests::bed::command::say("skipped: needs the right to mount (root)");
+    if is_passed_over("to mount") {
         return None;
     }
     fs::create_dir_all(node.root()).unwrap();
@@ -218,6 +218,32 @@ async fn a_root_that_cannot_be_written_is_a_fault_of_its_own() {
     let faulty = |status: &Value| status["fault"]["reason"] == "RootNotWritable";
     let status = agent.status("the root is not writable", faulty).await;
     assert!(status["fault"]["message"].as_str().unwrap().contains("Read-only file system"), "{status}");
+}
+
+/// As in a pod whose manifest mounts another folder than the configuration names: the container's own is read-only.
+#[tokio::test]
+async fn a_root_of_the_configuration_that_is_not_there_and_cannot_be_made_is_never_ready() {
+    let node = Node::with_folder();
+    let config = directory_config(&node.path("externals"));
+    // Nobody can make a folder there.
+    node.configure(&format!("hostRoot: /proc/headstart/cache\n{config}"));
+    let mut command = Command::new(program("headstart-cachesync"));
+    command.args([
+        "--log-format",
+        "json",
+        "run",
+        "--standalone",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--config",
+    ]);
+    command.arg(node.path("config.yaml"));
+    let agent = Agent::spawn(command);
+    let faulty = |status: &Value| status["fault"]["reason"] == "RootNotWritable";
+    let status = agent.status("it cannot make its root", faulty).await;
+    assert!(status["fault"]["message"].as_str().unwrap().contains("/proc/headstart/cache"), "{status}");
+    assert_eq!(status["ready"], false);
+    assert_eq!(agent.get("/readyz").await.unwrap().0, 503);
 }
 
 #[tokio::test]
@@ -283,8 +309,8 @@ fn deployed_capabilities() -> String {
 
 #[tokio::test]
 async fn what_somebody_else_took_over_is_repaired_with_the_rights_that_are_deployed() {
-    if !rustix::process::geteuid().is_root() {
-        return headstart_tests::bed::command::say("skipped: only root has capabilities to give up");
+    if is_passed_over("to give up capabilities") {
+        return;
     }
     let node = Node::with_folder();
     node.start().ready().await;

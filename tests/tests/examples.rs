@@ -18,7 +18,7 @@ use headstart_tests::deploy::{objects, rendered};
 use headstart_tests::origin::{Answer, Origin};
 use headstart_tests::programs::{program, repository};
 use headstart_tests::tree::{self, NODE16, STAND_IN};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// An example, rendered.
 struct Example {
@@ -104,6 +104,38 @@ fn check_stages(example: &Example, shipped: &[Value]) {
     assert_eq!(stages, [&Value::Null; 0], "stages of images that no profile names");
 }
 
+/// Agents and stages write where the configuration sends pods, and agents nowhere else: one that does not find that folder
+/// mounted says so.
+fn check_root(example: &Example) {
+    let (container, volumes) = example.agent();
+    let root = example.config.host_root.as_str();
+    assert_eq!(element(volumes, "cache").unwrap()["hostPath"]["path"], root);
+    assert_eq!(element(&container["volumeMounts"], "cache").unwrap()["mountPath"], root);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    let args = container["args"].as_array().unwrap();
+    assert!(args.iter().all(|arg| !arg.as_str().unwrap().starts_with("--root")), "{args:?}");
+    assert!(element(&container["env"], "HEADSTART_ROOT").is_none());
+    for stage in example.objects.iter().filter(|object| is_stage(object)) {
+        let volumes = &stage["spec"]["template"]["spec"]["volumes"];
+        assert_eq!(element(volumes, "staged").unwrap()["hostPath"]["path"], format!("{root}/staged"));
+    }
+}
+
+/// A node that is short of processor time for a moment makes nobody start anew.
+fn check_probes(objects: &[Value]) {
+    let containers = objects.iter().filter_map(|object| {
+        object["spec"]["template"]["spec"]["containers"].as_array().map(|containers| (object, containers))
+    });
+    let mut probed = 0;
+    for (object, containers) in containers {
+        for probe in containers.iter().filter_map(|container| container.get("livenessProbe")) {
+            assert_eq!(probe["timeoutSeconds"], 5, "{}", name(object));
+            probed += 1;
+        }
+    }
+    assert_eq!(probed, 3, "agent, webhook and controller");
+}
+
 /// Everything that the configuration names as `auth` is mounted where the agent looks.
 fn check_credentials(example: &Example) {
     let (container, volumes) = example.agent();
@@ -151,10 +183,19 @@ async fn examples_are_complete_and_an_api_server_takes_them() {
         check_completeness(example, &shipped);
         check_stages(example, &shipped);
         check_credentials(example);
+        check_root(example);
+        check_probes(&example.objects);
         // One after the other, as somebody who changes over would.
         control_plane.kubectl(&["apply", "-k", example.folder.to_str().unwrap()]).unwrap();
     }
     check_profiles(&examples);
+    let shipped = Example::new(&control_plane, repository().join("deploy"));
+    check_root(&shipped);
+    check_probes(&shipped.objects);
+    let purge = rendered(&control_plane, &repository().join("deploy/purge"));
+    let purge = &named(&purge, "DaemonSet/headstart-purge").unwrap()["spec"]["template"]["spec"];
+    let root = &element(&purge["volumes"], "cache").unwrap()["hostPath"];
+    assert_eq!(*root, json!({ "path": shipped.config.host_root, "type": "DirectoryOrCreate" }));
 }
 
 /// The configuration in an example's file.

@@ -47,6 +47,26 @@ async fn until_nothing_remains(place: &Place) {
     .await;
 }
 
+#[test]
+fn what_is_passed_over_is_said_and_can_be_forbidden() {
+    let said = |required: Option<&str>| {
+        let bed = env!("CARGO_BIN_EXE_bed");
+        let mut command = Command::new(bed);
+        if rustix::process::geteuid().is_root() {
+            command = Command::new("setpriv");
+            command.args(["--bounding-set=-all", "--inh-caps=-all", bed]);
+        }
+        command.arg("node").env_remove("HEADSTART_REQUIRE_NODE");
+        command.envs(required.map(|value| ("HEADSTART_REQUIRE_NODE", value)));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let (free, forbidden) = (said(None), said(Some("1")));
+    for what in ["a real node", "power cuts"] {
+        assert!(free.contains(&format!("tests of {what} are passed over: ")), "{free}");
+        assert!(forbidden.contains(&format!("tests of {what} run\n")), "{forbidden}");
+    }
+}
+
 #[tokio::test]
 async fn pods_run_and_a_node_survives_the_loss_of_its_parts() {
     if skipped() {

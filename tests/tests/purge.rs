@@ -14,6 +14,7 @@ use headstart_tests::agent::Node;
 use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::identity::kubeconfig_in;
 use headstart_tests::programs::{program, repository};
+use headstart_tests::required::is_passed_over;
 use serde_json::json;
 
 /// A node with a version, a damaged tree, a staged copy and a file of somebody else.
@@ -68,8 +69,8 @@ async fn it_refuses_while_an_agent_runs() {
 
 #[tokio::test]
 async fn it_refuses_while_something_of_the_cache_is_mounted_unless_told_otherwise() {
-    if !rustix::process::geteuid().is_root() {
-        return headstart_tests::bed::command::say("skipped: needs the right to mount (root)");
+    if is_passed_over("to mount") {
+        return;
     }
     let node = filled().await;
     let tree = node.installed().join("tree");
@@ -178,6 +179,7 @@ fn bad_flags_give_one_clear_message() {
     for (flags, expected) in [
         (&["purge"][..], "required"),
         (&["purge", "--root", "/nowhere"], "--standalone"),
+        (&["purge", "--root", "/nowhere", "--node-name", "one"], "/nowhere is not there"),
         (&["purge", "--config", "/nowhere/config.yaml", "--standalone"], "/nowhere/config.yaml"),
     ] {
         let output = Command::new(program("headstart-cachesync")).args(flags).output().unwrap();

@@ -101,6 +101,36 @@ async fn a_revision_that_is_taken_out_too_early_stays_for_its_pods() {
 }
 
 #[tokio::test]
+async fn a_node_that_returns_with_a_version_that_is_gone_everywhere_keeps_it_for_its_pods() {
+    let cluster = with_a(SOON).await;
+    let _controller = cluster.controller("one");
+    let (a, b, old) = (&version("a"), &version("b"), "old-0123456789ab");
+    cluster.phases(&[(a, Offered)]).await;
+    // Its Lease goes as well, as that of any node that is no more.
+    cluster.control_plane.kubectl(&["delete", "node", "two"]).unwrap();
+    cluster.control_plane.kubectl(&["delete", "lease", "two", "--namespace", OURS]).unwrap();
+    cluster.configure(&revisions(&["a", "b"], None, SOON));
+    cluster.holds("one", &[(b, "ready")]);
+    cluster.phases(&[(a, Retired), (b, Offered)]).await;
+    cluster.configure(&revisions(&["b"], None, SOON));
+    cluster.phases(&[(b, Offered)]).await;
+
+    cluster.add_pod("asleep", a);
+    cluster.add_node("two", &[]);
+    cluster.holds("two", &[(a, "kept"), (b, "installing")]);
+    cluster.phases(&[(b, Offered), (a, Retiring)]).await;
+    // Meanwhile another one rests as long as it has to.
+    cluster.holds("one", &[(b, "ready"), (old, "kept")]);
+    cluster.published("another one is retired", |state| has(state, old, Retired)).await;
+    assert!(has(&cluster.state().unwrap(), a, Retiring), "a pod carries it");
+    cluster.finish_pod("asleep");
+    cluster.phases(&[(b, Offered), (a, Retired), (old, Retired)]).await;
+    cluster.holds("one", &[(b, "ready")]);
+    cluster.holds("two", &[(b, "ready")]);
+    cluster.phases(&[(b, Offered)]).await;
+}
+
+#[tokio::test]
 async fn a_roll_back_waits_for_the_end_of_a_pause() {
     let cluster = with_a("").await;
     let _controller = cluster.controller("one");

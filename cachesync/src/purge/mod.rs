@@ -47,7 +47,7 @@ pub struct PurgeArgs {
 
 /// Removes the cache; `on_step` is called at every step.
 pub async fn run(args: PurgeArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow::Result<()> {
-    let PurgeArgs { root, config, node_name, standalone: _, force } = args;
+    let PurgeArgs { root, config, node_name, standalone, force } = args;
     let root = match (root, config) {
         (Some(root), _) => root,
         (None, Some(config)) => PathBuf::from(read_config(&config)?.host_root),
@@ -55,6 +55,12 @@ pub async fn run(args: PurgeArgs, on_step: OnStep, shutdown: Shutdown) -> anyhow
     };
     let root = std::path::absolute(&root).with_context(|| format!("{} is not a path", root.display()))?;
     if !root.is_dir() {
+        anyhow::ensure!(
+            standalone,
+            "{} is not there, so nothing is removed; mount the node's cache there (a hostPath of type \
+             DirectoryOrCreate), or correct --root",
+            root.display()
+        );
         tracing::info!(root = %root.display(), "there is no cache");
         return Ok(());
     }

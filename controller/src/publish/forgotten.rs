@@ -141,6 +141,34 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_returns_with_a_version_whose_life_is_over_keeps_it_as_long_as_a_pod_carries_it() {
+        let (both, last) = (configured(&["a", "b"], None, ""), configured(&["b"], None, ""));
+        let (a, here) = (version("a"), ready(&["b"]));
+        let mut leader = Leader::default();
+        leader.round(&both, &[ready(&["a", "b"])]);
+        // Away: what it last said is all that is known, then not even that.
+        let away = NodeView { is_stale: true, ..node("away", vec![on_node(&a, "ready", None)]) };
+        let mute = NodeView { report: None, ..away.clone() };
+        leader.after(&both, 300).round(&both, &[here.clone(), away.clone()]);
+        let listed = are(&[("b", Offered), ("a", Retired)]);
+        assert_eq!(leader.round(&last, &[here.clone(), away]), listed, "it may come back with it");
+        assert_eq!(leader.round(&last, &[here.clone(), mute]), are(&[("b", Offered)]));
+
+        let held = [on_node(&a, "kept", None), on_node(&version("b"), "installing", None)];
+        let nodes = [here.clone(), node("away", held.into())];
+        let name = a.to_string();
+        leader.pods = vec![a];
+        let known = |phase| are(&[("b", Offered), (name.as_str(), phase)]);
+        let kept = known(Retiring);
+        assert_eq!(leader.round(&last, &nodes), kept);
+        assert_eq!(leader.after(&last, 3600).round(&last, &nodes), kept, "its pod goes on");
+        leader.pods.clear();
+        assert_eq!(leader.round(&last, &nodes), known(Retired));
+        assert_eq!(leader.round(&last, &nodes), known(Retired), "until its agent has deleted it");
+        assert_eq!(leader.round(&last, &[here.clone(), here]), are(&[("b", Offered)]));
+    }
+
+    #[test]
     fn leftovers_are_bounded_and_never_push_out_what_is_configured() {
         let config = configured(&["a", "b"], None, "");
         let mut nodes: Vec<NodeView> = (0..40)

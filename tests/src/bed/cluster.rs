@@ -25,6 +25,7 @@ use super::protocol::Service;
 use super::supervise::Shape;
 use super::versions::Minor;
 use super::{cgroup, node_config::CONTAINERD};
+use crate::required::all_are_required;
 use crate::wait::within;
 use crate::{kwok, power};
 
@@ -72,9 +73,9 @@ pub fn prepare() -> Result<()> {
 
 /// Why this machine cannot have a node, if so. Tests of the node then say so and pass.
 ///
-/// With `HEADSTART_REQUIRE_NODE` set there is no such reason: then they fail.
+/// Where all tests are required there is no such reason: then they fail.
 pub fn node_unavailable() -> Option<String> {
-    if std::env::var_os("HEADSTART_REQUIRE_NODE").is_some() {
+    if all_are_required() {
         return None;
     }
     static REASON: OnceLock<Option<String>> = OnceLock::new();

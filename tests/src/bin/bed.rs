@@ -9,6 +9,7 @@ use headstart_tests::bed::place::Place;
 use headstart_tests::bed::programs::Programs;
 use headstart_tests::bed::supervise::{self, Shape};
 use headstart_tests::bed::{Minor, cluster, images, init, kept};
+use headstart_tests::power;
 
 #[derive(Parser)]
 #[command(about = "A real Kubernetes on this machine, for tests")]
@@ -27,7 +28,7 @@ enum Do {
     },
     /// Take it down; fails if anything is left
     Down,
-    /// Say whether this machine can have a node, and so whether its tests run or are passed over
+    /// Say which tests that need rights of this machine run, and which are passed over
     Node,
     /// Container images, built without a daemon
     Images(images::Args),
@@ -85,8 +86,8 @@ fn run(command: Do) -> Result<()> {
         Do::Up { bare } => kept::up(Wish { kept: true, bare }),
         Do::Down => kept::down(),
         Do::Node => {
-            let verdict = cluster::node_unavailable().map(|reason| format!("are passed over: {reason}"));
-            println!("tests of a real node {}", verdict.as_deref().unwrap_or("run"));
+            say_whether_they_run("a real node", cluster::node_unavailable());
+            say_whether_they_run("power cuts", power::unavailable());
             Ok(())
         }
         Do::Images(args) => images::main(args),
@@ -101,6 +102,11 @@ fn run(command: Do) -> Result<()> {
         Do::Box { place } => supervise::enter_box(&place),
         Do::Init { place, boxed } => init::run(&place, boxed),
     }
+}
+
+fn say_whether_they_run(what: &str, unavailable: Option<String>) {
+    let verdict = unavailable.map(|reason| format!("are passed over: {reason}"));
+    println!("tests of {what} {}", verdict.as_deref().unwrap_or("run"));
 }
 
 fn programs(names: &[String], minor: Minor) -> Result<()> {

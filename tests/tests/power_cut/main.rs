@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use headstart_cachesync::progress::Step;
-use headstart_externals::state::Phase;
 use headstart_tests::agent::Agent;
 use headstart_tests::bed::command::say;
 use headstart_tests::depth;
@@ -21,7 +20,7 @@ use headstart_tests::published::Publisher;
 use headstart_tests::tree;
 use headstart_tests::wait::{pass, until};
 
-use site::{End, RETIRED, Site, WORKS, Work, wanted};
+use site::{End, Site, WORKS, Work, retiring, wanted};
 
 /// Whether a folder may be lost that was certain before: where one end of a move survives and the other does not.
 fn may_lose(loss: Loss) -> bool {
@@ -61,7 +60,10 @@ async fn power_cuts_at(work: Work, (steps, passed): (&[Step], &[Step]), cluster:
     for &step in steps {
         for loss in std::iter::once(Loss::Unsynced).chain((1..=seeds).map(Loss::Part)) {
             let context = format!("{work:?}, {step:?}, {loss:?}");
-            let site = Site::with(work, cluster).await;
+            let site = match cluster {
+                Some(cluster) => Site::with(work, cluster).await,
+                None => Site::new(work).await,
+            };
             let power = Power::on(&site.node.root(), loss, None);
             let end = site.work(Some(step), &power).await;
             power.cut();
@@ -113,18 +115,15 @@ async fn a_power_cut_at_every_step_of_a_retirement() {
     if skipped() {
         return;
     }
-    let cluster = Publisher::start().await;
-    let site = Site::new(Work::Install).await;
-    let config = fs::read_to_string(site.node.path("config.yaml")).unwrap();
-    cluster.publish(&config, &[(RETIRED, Phase::Retired)]);
+    let cluster = retiring().await;
     power_cuts_at(Work::Retire, (&Step::REMOVAL, &Step::REMOVAL), Some(&cluster)).await;
 }
 
 /// How many changes each kind of work makes on the disk.
-async fn changes() -> BTreeMap<Work, u32> {
+async fn changes(cluster: &Publisher) -> BTreeMap<Work, u32> {
     let mut changes = BTreeMap::new();
     for work in WORKS {
-        let site = Site::new(work).await;
+        let site = Site::with(work, cluster).await;
         let power = Power::on(&site.node.root(), Loss::Nothing, None);
         assert_eq!(site.work(None, &power).await, End::Done);
         changes.insert(work, power.cut());
@@ -142,11 +141,12 @@ async fn power_cuts_while_publishing() {
     if skipped() {
         return;
     }
-    for (work, changes) in changes().await {
+    let cluster = retiring().await;
+    for (work, changes) in changes(&cluster).await {
         let first = if depth::is_full() { 0 } else { changes - PUBLISHING };
         for after in first..changes {
             let context = format!("{work:?}, after {after} of {changes} changes");
-            let site = Site::new(work).await;
+            let site = Site::with(work, &cluster).await;
             let power = Power::on(&site.node.root(), Loss::Unsynced, Some(after));
             site.work(None, &power).await;
             power.cut();
@@ -158,23 +158,25 @@ async fn power_cuts_while_publishing() {
     }
 }
 
-/// Up to three crashes in a row, each after any number of changes; `loss` says of each what is lost.
+/// Up to three crashes in a row, each after any number of changes, of one kind of work after the other; `loss` says of each
+/// what is lost.
 async fn crashes_at_any_change(points: u64, loss: impl Fn(&mut Rng) -> Loss) {
     if skipped() {
         return;
     }
-    let changes = changes().await;
-    let mut failed = 0;
-    for seed in 0..points {
+    let cluster = retiring().await;
+    let changes = changes(&cluster).await;
+    let mut failed: BTreeMap<Work, u64> = BTreeMap::new();
+    for (seed, work) in (0..points).zip(WORKS.into_iter().cycle()) {
         let mut random = Rng::with_seed(seed);
-        let work = WORKS[random.usize(..WORKS.len())];
-        let site = Site::new(work).await;
+        let site = Site::with(work, &cluster).await;
         let (mut context, mut has_lost) = (format!("seed {seed}, {work:?}"), false);
         for _ in 0..random.u32(1..=3) {
             let (drawn, after) = (loss(&mut random), random.u32(..changes[&work]));
             context += &format!(", {drawn:?} after {after}");
             let power = Power::on(&site.node.root(), drawn, Some(after));
-            failed += u64::from(site.work(None, &power).await == End::PowerFailed);
+            let has_failed = site.work(None, &power).await == End::PowerFailed;
+            *failed.entry(work).or_default() += u64::from(has_failed);
             power.cut();
             site.is_sound(&context);
             has_lost |= may_lose(drawn);
@@ -182,10 +184,11 @@ async fn crashes_at_any_change(points: u64, loss: impl Fn(&mut Rng) -> Loss) {
         }
         site.converges(&context).await;
         if seed % 50 == 49 {
-            say(&format!("{} of {points} points, {failed} crashes", seed + 1));
+            say(&format!("{} of {points} points, crashes: {failed:?}", seed + 1));
         }
     }
-    assert!(failed >= points, "{failed} crashes at {points} points");
+    assert!(failed.values().sum::<u64>() >= points, "{failed:?} crashes at {points} points");
+    assert!(WORKS.iter().all(|work| failed[work] > 0), "{failed:?}");
 }
 
 #[tokio::test]
@@ -200,7 +203,7 @@ async fn power_cuts_after_any_change() {
 
 #[tokio::test]
 async fn kills_after_any_change() {
-    let points = if depth::is_full() { 200 } else { 8 };
+    let points = if depth::is_full() { 200 } else { 12 };
     crashes_at_any_change(points, |_| Loss::Nothing).await;
 }
 
@@ -223,30 +226,45 @@ async fn a_real_nodejs_survives_a_power_cut() {
     site.converges("Node.js").await;
 }
 
-/// The same on an ordinary disk, and by the clock.
+/// How long this work takes when nothing disturbs it.
+async fn duration(work: Work, cluster: &Publisher) -> Duration {
+    let site = Site::with(work, cluster).await;
+    let begun = Instant::now();
+    let _agent = Agent::spawn(site.command(&program("headstart-cachesync")));
+    until("done", || async { site.has_been_done().then_some(()) }).await;
+    begun.elapsed()
+}
+
+/// The same on an ordinary disk, and by the clock: as many kills of each kind of work as asked for find it undone.
 #[tokio::test]
 async fn kills_at_any_moment() {
-    let points: u64 = if depth::is_full() { 200 } else { 8 };
-    let mut longest = BTreeMap::new();
-    for seed in 0..points {
-        let mut random = Rng::with_seed(seed);
-        let work = WORKS[random.usize(..WORKS.len())];
-        let site = Site::new(work).await;
-        let begun = Instant::now();
-        let mut agent = Agent::spawn(site.command(&program("headstart-cachesync")));
-        // The first of a kind shows how long it takes.
-        let moment = longest.get(&work).map(|longest: &Duration| longest.mul_f64(random.f64()));
-        match moment {
-            Some(moment) => pass(moment),
-            None => {
-                until("done", || async { site.is_done(&agent).await.then_some(()) }).await;
-                longest.insert(work, begun.elapsed());
+    let kills: u64 = if depth::is_full() { 200 } else { 12 };
+    let cluster = retiring().await;
+    for work in WORKS {
+        let mut longest = duration(work, &cluster).await;
+        let (mut undone, mut random) = (0, Rng::with_seed(0));
+        let asked_for = kills.div_ceil(WORKS.len() as u64);
+        for _ in 0..10 * asked_for {
+            let site = Site::with(work, &cluster).await;
+            let moment = longest.mul_f64(random.f64());
+            let mut agent = Agent::spawn(site.command(&program("headstart-cachesync")));
+            pass(moment);
+            agent.kill();
+            drop(agent);
+            if site.has_been_done() {
+                // It does not always take that long.
+                longest = moment;
+            } else {
+                undone += 1;
+            }
+            let context = format!("{work:?}, killed after {moment:?} of {longest:?}");
+            site.is_sound(&context);
+            site.converges(&context).await;
+            if undone == asked_for {
+                break;
             }
         }
-        agent.kill();
-        drop(agent);
-        let context = format!("seed {seed}, {work:?}, killed after {moment:?}");
-        site.is_sound(&context);
-        site.converges(&context).await;
+        say(&format!("{work:?}: {undone} kills within {longest:?}"));
+        assert_eq!(undone, asked_for, "kills that found {work:?} undone, which takes at most {longest:?}");
     }
 }

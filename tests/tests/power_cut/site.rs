@@ -10,6 +10,7 @@ use headstart_externals::config::Config;
 use headstart_externals::layout::Root;
 use headstart_externals::manifest::{Manifest, tree_digest};
 use headstart_externals::staged::{SourceRecord, StageOutcome};
+use headstart_externals::state::Phase;
 use headstart_externals::version::VersionName;
 use headstart_tests::agent::{Agent, Node};
 use headstart_tests::archive::{Tar, config_for_file};
@@ -44,8 +45,8 @@ pub(crate) enum Work {
     Retire,
 }
 
-/// Those that need no cluster.
-pub(crate) const WORKS: [Work; 5] = [Work::Install, Work::Repair, Work::Replace, Work::Stage, Work::Purge];
+pub(crate) const WORKS: [Work; 6] =
+    [Work::Install, Work::Repair, Work::Replace, Work::Stage, Work::Purge, Work::Retire];
 
 /// How an agent or a stage run came to its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +68,15 @@ pub(crate) struct Site<'c> {
     pub(crate) cluster: Option<&'c Publisher>,
 }
 
+/// A cluster in which [`RETIRED`] is.
+pub(crate) async fn retiring() -> Publisher {
+    let cluster = Publisher::start().await;
+    let site = Site::new(Work::Install).await;
+    let config = fs::read_to_string(site.node.path("config.yaml")).unwrap();
+    cluster.publish(&config, &[(RETIRED, Phase::Retired)]);
+    cluster
+}
+
 /// The version that the configuration asks for.
 pub(crate) fn wanted(node: &Node) -> VersionName {
     let config = Config::parse(&fs::read_to_string(node.path("config.yaml")).unwrap()).unwrap();
@@ -74,11 +84,17 @@ pub(crate) fn wanted(node: &Node) -> VersionName {
 }
 
 impl<'c> Site<'c> {
+    /// For work that needs no cluster.
     pub(crate) async fn new(work: Work) -> Self {
-        Self::with(work, None).await
+        Self::make(work, None).await
     }
 
-    pub(crate) async fn with(work: Work, cluster: Option<&'c Publisher>) -> Self {
+    /// For any work, with what [`retiring`] gave.
+    pub(crate) async fn with(work: Work, cluster: &'c Publisher) -> Self {
+        Self::make(work, (work == Work::Retire).then_some(cluster)).await
+    }
+
+    async fn make(work: Work, cluster: Option<&'c Publisher>) -> Self {
         let node = Node::new("");
         let config = match work {
             Work::Stage => node16_config(&format!("{{runnerImage: {{image: '{IMAGE}'}}}}")),
@@ -164,6 +180,15 @@ impl<'c> Site<'c> {
         let Some((_, status)) = agent.get("/v1/status").await else { return false };
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         status["ready"] == true && self.is_whole() && self.is_retired()
+    }
+
+    /// Whether the work is done, by what is on the disk.
+    pub(crate) fn has_been_done(&self) -> bool {
+        match self.work {
+            Work::Purge => !self.node.root().exists(),
+            Work::Retire => self.is_retired(),
+            _ => self.is_whole(),
+        }
     }
 
     /// Whether nothing is left of what was to be removed.
