@@ -206,7 +206,7 @@ impl FaultReason {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::RootNotWritable => {
-                "make the root folder writable for the agent, or choose another with --root"
+                "make the root folder writable for the agent, in a cluster by mounting the configuration's hostRoot there, or choose another with --root"
             }
             Self::RootUnsafe => "give the root folders to the agent's user, mode 0755, no links",
             Self::RootLocked => "stop the other agent, or give this one a root of its own",
