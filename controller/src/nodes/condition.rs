@@ -282,7 +282,7 @@ mod tests {
         let old = versions[0].name.clone();
         let names =
             |versions: &[PublishedVersion]| named(versions).map(|it| it.name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&versions), [old.clone()]);
+        assert_eq!(names(&versions), std::slice::from_ref(&old));
         versions.push(newer.clone());
         assert_eq!(names(&versions), [newer.name.clone()], "new pods are given another one");
         newer.phase = Phase::Retiring;
