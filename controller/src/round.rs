@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headstart_externals::config::Config;
-use headstart_externals::state::{Allowed, AutoKind, PublishedState};
+use headstart_externals::state::{Allowed, AutoKind, PublishedState, PublishedVersion};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
@@ -16,8 +16,8 @@ use crate::events::Outbox;
 use crate::lead::{Failing, ROUND, limited};
 use crate::metrics::Metrics;
 use crate::nodes::{
-    GoneNodes, NodeWatcher, NodeWriter, Orphan, Relist, Reports, Seen, Verdict, has_traces,
-    is_of_earlier_node, judge,
+    GoneNodes, NodeWatcher, NodeWriter, Orphan, Relist, Reports, Seen, Verdict, has_any, has_traces,
+    is_labelled, is_of_earlier_node, judge,
 };
 use crate::paired::Warner;
 use crate::places::Places;
@@ -62,6 +62,8 @@ pub struct ClusterDuty {
     config: watch::Receiver<Arc<Config>>,
     prober: Prober,
     state: StateWriter,
+    /// What was published when that was last known; nothing before it could be read in this term.
+    known: Option<Vec<PublishedVersion>>,
     clocks: Clocks,
     usage: Usage,
     announcer: Announcer,
@@ -96,6 +98,7 @@ impl ClusterDuty {
                 &objects.published_state,
                 metrics.clone(),
             ),
+            known: None,
             clocks: Clocks::default(),
             usage: Usage::new(client.clone(), metrics.clone()),
             announcer: Announcer::new(metrics.clone()),
@@ -147,12 +150,15 @@ impl ClusterDuty {
         let leases = self.watched.reports.state();
         let seen = self.read_reports(&leases, &nodes).await;
         let views: Vec<NodeView> = nodes.iter().map(|node| view(node, &seen)).collect();
-        let state = self.publish(&config, &views).await?;
-        self.warner.warn().await;
-        self.look_after_nodes(&config, &nodes, &views, (&seen, &state)).await;
+        let published = self.publish(&config, &views).await;
+        if published.is_ok() {
+            self.warner.warn().await;
+        }
+        // Also where nothing can be published: pods wait for taints to go.
+        self.look_after_nodes(&config, &nodes, &views, &seen).await;
         self.events.flush().await;
         self.sweep(&leases, &views, &seen).await;
-        Ok(())
+        published
     }
 
     /// The reports as they are watched. Where that has been silent for long, the API server itself is asked: else a watch
@@ -180,16 +186,16 @@ impl ClusterDuty {
         config: &Config,
         nodes: &[Arc<Node>],
         views: &[NodeView],
-        (seen, state): (&HashMap<String, Seen>, &PublishedState),
+        seen: &HashMap<String, Seen>,
     ) {
         let (selected, others): (Vec<_>, Vec<_>) =
             nodes.iter().zip(views).partition(|(_, view)| view.is_selected(config));
         let judged: Vec<(&Node, &NodeView, Verdict)> = selected
             .into_iter()
-            .map(|(node, view)| (node.as_ref(), view, judge(view, seen.get(&view.name), &state.versions)))
+            .map(|(node, view)| (node.as_ref(), view, self.judge(node, view, seen.get(&view.name))))
             .collect();
         self.metrics.nodes(judged.iter().map(|(.., verdict)| verdict.condition.status));
-        let is_rolling = is_rolling(config, &state.versions);
+        let is_rolling = is_rolling(config, self.known.as_deref().unwrap_or_default());
         let is_rolling = std::mem::replace(&mut self.was_rolling, is_rolling) || is_rolling;
         let looked = judged.iter().map(|(node, view, verdict)| (*node, verdict, view.report.as_ref()));
         let told = self.seen_nodes.look(looked, is_rolling);
@@ -198,18 +204,31 @@ impl ClusterDuty {
             let about = self.places.configuration().await;
             told.many.into_iter().for_each(|news| self.events.push(about.clone(), news));
         }
-        let left = Verdict::not_selected();
-        let left = others.iter().filter(|(node, _)| has_traces(node)).map(|(node, _)| (node.as_ref(), &left));
+        let others = others.into_iter().map(|(node, view)| (node.as_ref(), Verdict::not_selected(view.age)));
+        let is_due = |(node, verdict): &(&Node, Verdict)| {
+            has_traces(node) || (verdict.opens.is_some() && has_any(node, &config.startup_taints))
+        };
+        let left: Vec<(&Node, Verdict)> = others.filter(is_due).collect();
+        let judged = judged.iter().map(|(node, _, verdict)| (*node, verdict));
         let verdicts: Vec<(&Node, &Verdict)> =
-            judged.iter().map(|(node, _, verdict)| (*node, verdict)).chain(left).collect();
+            judged.chain(left.iter().map(|(node, verdict)| (*node, verdict))).collect();
         self.nodes.write(&verdicts, &config.startup_taints, Instant::now()).await;
     }
 
-    /// Publishes what follows from reports, probes and pods, if it is news; returns what is published.
-    async fn publish(&mut self, config: &Config, nodes: &[NodeView]) -> anyhow::Result<PublishedState> {
+    /// A label stays as it is while nobody knows what pods may name.
+    fn judge(&self, node: &Node, view: &NodeView, seen: Option<&Seen>) -> Verdict {
+        match &self.known {
+            Some(versions) => judge(view, seen, versions),
+            None => Verdict { is_unserviceable: is_labelled(node), ..judge(view, seen, &[]) },
+        }
+    }
+
+    /// Publishes what follows from reports, probes and pods, if it is news.
+    async fn publish(&mut self, config: &Config, nodes: &[NodeView]) -> anyhow::Result<()> {
         let written = self.state.read().await?;
         let before = written.as_ref().and_then(|written| written.state.clone());
         let published = before.as_ref().map_or(&[][..], |state| &state.versions);
+        self.known = Some(published.to_vec());
         let ages: Ages = self.clocks.read(config, published, Instant::now());
         let nothing = HashMap::new();
         let draft = Cluster { config, nodes, ages: &ages, carried: &nothing };
@@ -222,15 +241,16 @@ impl ClusterDuty {
         self.warner.note(before.as_ref().map_or(&NOWHERE, |state| &state.allowed), &state.allowed);
         if before.as_ref() != Some(&state) {
             self.state.write(&state, written).await?;
+            self.known = Some(state.versions.clone());
             // What retires begins to rest now.
             self.clocks.read(config, &state.versions, Instant::now());
             let (generation, versions) = (state.generation, state.versions.len());
-            tracing::info!(generation, versions, allowed = ?state.allowed, "published");
+            tracing::info!(generation, versions, allowed = pairs(&state.allowed), "published");
             tell_contradictions(config, before.as_ref(), &state);
         }
         self.metrics.published(state.generation);
         self.announce(cluster, before.as_ref(), &state).await;
-        Ok(state)
+        Ok(())
     }
 
     /// Which volume kinds work where, and what `auto` comes to.
@@ -282,6 +302,14 @@ impl ClusterDuty {
 
 /// What is allowed before anything was tried.
 const NOWHERE: Allowed = Allowed::Namespaces(BTreeMap::new());
+
+/// How many volume kinds are allowed in all namespaces together: there may be thousands, too many for a line of the log.
+fn pairs(allowed: &Allowed) -> usize {
+    match allowed {
+        Allowed::Everywhere => 0,
+        Allowed::Namespaces(kinds) => kinds.values().map(|kinds| kinds.len()).sum(),
+    }
+}
 
 fn tell_contradictions(config: &Config, before: Option<&PublishedState>, after: &PublishedState) {
     for version in contradictions(config, before, after) {

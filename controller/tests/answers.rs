@@ -257,7 +257,7 @@ fn node(name: &str, version: &str, more: Value) -> Node {
 fn is_full() -> Verdict {
     let condition =
         Condition { status: "False", reason: "DiskFull".to_owned(), message: "free space".to_owned() };
-    Verdict { condition, is_unserviceable: true, is_served: false }
+    Verdict { condition, is_unserviceable: true, opens: None }
 }
 
 #[tokio::test]

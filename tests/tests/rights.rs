@@ -163,6 +163,10 @@ async fn refuses_all_other_status(nodes: &Api<Node>) {
         ("images", json!([{ "names": ["x"] }])),
         ("volumesAttached", json!([{ "name": "x", "devicePath": "" }])),
         ("volumesInUse", json!(["x"])),
+        ("phase", json!("Terminated")),
+        ("features", json!({ "supplementalGroupsPolicy": true })),
+        ("runtimeHandlers", json!([{ "name": "x" }])),
+        ("declaredFeatures", json!(["Some"])),
     ] {
         let patch = Patch::Merge(json!({ "status": { field: value } }));
         let answer = nodes.patch_status("a", &PatchParams::default(), &patch).await;

@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headstart_externals::names::{NAMESPACE_LABEL, VERSION_LABEL};
+use headstart_externals::names::{CACHE_LABEL, NAMESPACE_LABEL, UNSERVICEABLE, VERSION_LABEL};
 use headstart_externals::state::Phase::{Offered, Retired, Retiring};
 use headstart_externals::state::PublishedState;
 use headstart_tests::fixtures;
 use headstart_tests::installed::serve_webhook;
 use headstart_tests::played::{OURS, Played, phases, revisions, version};
-use headstart_tests::wait::until;
+use headstart_tests::wait::{until, within};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -85,11 +85,11 @@ async fn a_revision_that_is_taken_out_too_early_stays_for_its_pods() {
     cluster.add_pod("busy", a);
     cluster.configure(&revisions(&["b"], None, SOON));
     cluster.rollout_says("RevisionTakenOutEarly", a).await;
-    let state = cluster.phases(&[(a, Retiring)]).await;
+    cluster.holds("one", &[(a, "ready"), (b, "ready"), (old, "kept")]);
+    let state = cluster.published("what was left is published", |state| has(state, old, Retired)).await;
+    assert!(has(&state, a, Offered), "new pods get it until all nodes have the new one");
     assert!(state.versions[0].recipe.is_some());
-    for node in ["one", "two"] {
-        cluster.holds(node, &[(a, "ready"), (b, "ready"), (old, "kept")]);
-    }
+    cluster.holds("two", &[(a, "ready"), (b, "ready"), (old, "kept")]);
     cluster.phases(&[(b, Offered), (a, Retiring), (old, Retired)]).await;
     cluster.control_plane.kubectl(&["delete", "pod", "busy", "--force"]).unwrap();
     cluster.phases(&[(b, Offered), (a, Retired), (old, Retired)]).await;
@@ -207,6 +207,93 @@ async fn a_startup_taint_goes_when_the_cache_is_ready_and_no_other_taint_does() 
     assert_eq!(controller.says("the cache is ready: startup taints removed").await["node"], "fresh");
 }
 
+fn is_cold(cluster: &Played, node: &str) -> bool {
+    cluster.get(&["node", node]).unwrap().to_string().contains("headstart.dev/cold")
+}
+
+#[tokio::test]
+async fn a_profile_that_is_taken_out_whole_is_not_offered_any_more() {
+    let cluster = with_a("").await;
+    let _controller = cluster.controller("one");
+    let a = &version("a");
+    cluster.phases(&[(a, Offered)]).await;
+    cluster.configure(&revisions(&["a"], None, "").replace("name: node16", "name: other"));
+    cluster.phases(&[(a, Retiring)]).await;
+}
+
+#[tokio::test]
+async fn nodes_are_looked_after_while_the_state_can_be_neither_written_nor_read() {
+    let startup = "startupTaints: [headstart.dev/cold]";
+    let cluster = with_a(startup).await;
+    let mut controller = cluster.controller("one");
+    let (a, b) = (&version("a"), &version("b"));
+    cluster.phases(&[(a, Offered)]).await;
+    let fails = |reason: &str| {
+        let failed = |name| json!({ "name": name, "state": "failed", "wanted": true, "reason": reason });
+        cluster.write_report("bad", &[a, b].map(failed));
+    };
+    cluster.add_node("bad", &[]);
+    fails("DiskFull");
+    cluster.becomes("bad", "False", "DiskFull").await;
+    let words = ["--namespace", OURS, "configmap", "headstart-state"];
+    let state = |verb: &[&str]| cluster.control_plane.kubectl(&[verb, &words].concat()).unwrap();
+    let open = async |node: &str| {
+        cluster.add_node(node, &["headstart.dev/cold=x:NoSchedule"]);
+        cluster.holds(node, &[(a, "ready")]);
+        until("pods may come", || async { (!is_cold(&cluster, node)).then_some(()) }).await;
+    };
+
+    // API servers refuse to change such a one.
+    state(&["patch", "--patch", r#"{"immutable": true}"#]);
+    cluster.configure(&revisions(&["a", "b"], None, startup));
+    for node in ["one", "two"] {
+        cluster.holds(node, &[(a, "ready"), (b, "ready")]);
+    }
+    assert_eq!(controller.says("a round failed; trying again").await["duty"], "cluster");
+    open("fresh").await;
+
+    controller.kill();
+    state(&["delete"]);
+    let unreadable = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "headstart-state", "namespace": OURS },
+        "data": { "state.json": "{}" },
+    });
+    cluster.control_plane.apply(&unreadable.to_string()).unwrap();
+    let _next = cluster.controller("next");
+    fails("WrongArch");
+    cluster.becomes("bad", "False", "WrongArch").await;
+    let labels = cluster.get(&["node", "bad"]).unwrap()["metadata"]["labels"].clone();
+    assert_eq!(labels[CACHE_LABEL], UNSERVICEABLE, "pods may still name what it lacks");
+    open("later").await;
+}
+
+#[tokio::test]
+async fn a_startup_taint_goes_from_nodes_that_no_rewritten_pod_comes_to() {
+    let more = "nodeSelector: {pool: runners}\nstartupTaints: [headstart.dev/cold]";
+    let cluster = Played::with_lasting_nodes().await;
+    cluster.configure(&revisions(&["a"], None, more));
+    let _controller = cluster.controller("one");
+    for node in ["other", "full", "foreign", "trying"] {
+        cluster.add_node(node, &["headstart.dev/cold=x:NoSchedule"]);
+    }
+    for (node, reason) in
+        [("full", "DiskFull"), ("foreign", "NoSourceForArch"), ("trying", "SourceUnavailable")]
+    {
+        cluster.control_plane.kubectl(&["label", "node", node, "pool=runners"]).unwrap();
+        let failed = json!({ "name": version("a"), "state": "failed", "wanted": true, "reason": reason });
+        cluster.write_report(node, &[failed]);
+        cluster.becomes(node, "False", reason).await;
+    }
+    // The other one might have been labelled late.
+    let patience = std::time::Duration::from_secs(120);
+    for node in ["full", "foreign", "other"] {
+        let opened = within(patience, || async { (!is_cold(&cluster, node)).then_some(()) }).await;
+        assert!(opened.is_some(), "{node}");
+    }
+    assert!(is_cold(&cluster, "trying"), "it may still get it");
+    cluster.becomes("other", "Unknown", "NotSelected").await;
+}
+
 #[tokio::test]
 async fn a_node_that_is_made_anew_is_not_taken_for_the_old_one_of_its_name() {
     let cluster = with_a("startupTaints: [headstart.dev/cold]").await;
@@ -229,7 +316,7 @@ async fn a_node_that_is_made_anew_is_not_taken_for_the_old_one_of_its_name() {
         None
     })
     .await;
-    let is_cold = || cluster.get(&["node", "again"]).unwrap().to_string().contains("headstart.dev/cold");
+    let is_cold = || is_cold(&cluster, "again");
     cluster.becomes("again", "Unknown", "NoReport").await;
     assert!(is_cold(), "pods would wait there");
     cluster.holds("again", &[(a, "installing")]);

@@ -1,6 +1,7 @@
 //! The verdict on a node: its condition, and whether rewritten pods must keep away from it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use headstart_externals::arch::Arch;
 use headstart_externals::fault::FaultReason;
@@ -9,17 +10,26 @@ use headstart_externals::state::{Phase, PublishedVersion};
 use headstart_externals::version::VersionName;
 
 use super::reports::Seen;
-use crate::publish::{NodeView, is_mountable};
+use crate::publish::{NodeView, is_leftover, is_mountable};
+
+/// Why a startup taint goes from a node that has what pods may look for.
+const READY: &str = "the cache is ready";
+
+/// The same for one to which no pod comes that would look for it.
+const AVOIDED: &str = "rewritten pods keep away";
+
+/// How long whoever makes a node may take to give it the labels by which it is selected.
+const LABELLING: Duration = Duration::from_secs(60);
 
 /// What is said about a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The condition `headstart.dev/CacheReady`.
     pub condition: Condition,
-    /// Whether the node gave up a version that pods are given now.
+    /// Whether the node gave up a version that pods are given now, or were given last.
     pub is_unserviceable: bool,
-    /// Whether pods would find all that they can be given, so that nothing need keep them away any more.
-    pub is_served: bool,
+    /// Why nothing need keep pods away any more, if so.
+    pub opens: Option<&'static str>,
 }
 
 /// The parts of a node condition that we decide.
@@ -34,38 +44,66 @@ pub struct Condition {
 }
 
 impl Verdict {
-    /// A node that no agent runs on any more.
-    pub fn not_selected() -> Self {
+    /// A node of this age that no agent runs on; pods that are given a version select other nodes.
+    pub fn not_selected(age: Duration) -> Self {
         let message = "no agent runs here: `nodeSelector` of the configuration does not select this node";
         let condition = told("Unknown", "NotSelected", message);
-        Self { condition, is_unserviceable: false, is_served: false }
+        Self { condition, is_unserviceable: false, opens: (age >= LABELLING).then_some(AVOIDED) }
     }
 }
 
 /// Judges a node by its last report; one that is stale keeps its verdict on pods.
 pub fn judge(node: &NodeView, seen: Option<&Seen>, versions: &[PublishedVersion]) -> Verdict {
-    let offered = versions.iter().filter(|version| version.phase == Phase::Offered);
-    let is_unserviceable = offered.into_iter().any(|version| node.gave_up(&version.name));
-    Verdict { condition: condition(seen), is_unserviceable, is_served: is_served(seen, versions) }
+    let is_unserviceable = named(versions).any(|version| node.gave_up(&version.name));
+    Verdict { condition: condition(seen), is_unserviceable, opens: opens(seen, versions) }
 }
 
-/// Whether all offered versions that are made for the node are on it; with nothing offered yet, all that it wants.
-fn is_served(seen: Option<&Seen>, versions: &[PublishedVersion]) -> bool {
-    let Some(Seen { report: Some(report), is_stale: false }) = seen else { return false };
-    if report.fault.is_some() {
-        return false;
+impl Verdict {
+    /// The same for a node that rewritten pods keep away from by its label.
+    pub(super) fn opens(&self, is_labelled: bool) -> Option<&'static str> {
+        self.opens.or((self.is_unserviceable && is_labelled).then_some(AVOIDED))
     }
+}
+
+/// What new pods are given. Where a profile offers nothing now, what those name that were given it before: they may still
+/// be looking for a node.
+fn named(versions: &[PublishedVersion]) -> impl Iterator<Item = &PublishedVersion> {
+    let offers = |profile: &str| {
+        let mut offered = versions.iter().filter(|version| version.phase == Phase::Offered);
+        offered.any(|version| version.name.profile() == profile)
+    };
+    versions.iter().filter(move |version| match version.phase {
+        Phase::Offered => true,
+        Phase::Retiring => !is_leftover(version) && !offers(version.name.profile()),
+        Phase::Retired | Phase::Unknown => false,
+    })
+}
+
+/// Why startup taints may go, if so: all offered versions that are made for the node are on it; with nothing offered yet,
+/// all that it wants and can ever have. One that can have nothing then keeps nobody away, since no pod is rewritten.
+fn opens(seen: Option<&Seen>, versions: &[PublishedVersion]) -> Option<&'static str> {
+    let Some(Seen { report: Some(report), is_stale: false }) = seen else { return None };
     let holds = |name: &VersionName| {
         report.versions.iter().any(|version| version.name == *name && is_mountable(version))
     };
     let mut offered = versions.iter().filter(|version| version.phase == Phase::Offered).peekable();
     if offered.peek().is_some() {
         let is_for_it = |arches: &BTreeSet<Arch>| arches.is_empty() || report.arch.is_among(arches);
-        return offered.all(|version| !is_for_it(&version.arches) || holds(&version.name));
+        let is_served = offered.all(|version| !is_for_it(&version.arches) || holds(&version.name));
+        return (report.fault.is_none() && is_served).then_some(READY);
     }
-    let can_have = |version: &&VersionReport| version.reason != Some(FaultReason::NoSourceForArch);
-    let mut wanted = report.versions.iter().filter(|version| version.wanted).filter(can_have).peekable();
-    wanted.peek().is_some() && wanted.all(is_mountable)
+    if let Some(fault) = report.fault {
+        return fault.is_final().then_some(AVOIDED);
+    }
+    let mut wanted = report.versions.iter().filter(|version| version.wanted).peekable();
+    wanted.peek()?;
+    let can_have = |version: &&VersionReport| {
+        let is_hopeless = |reason: FaultReason| reason.is_final() || reason == FaultReason::NoSourceForArch;
+        !version.reason.is_some_and(is_hopeless)
+    };
+    let mut possible = wanted.filter(can_have).peekable();
+    let why = if possible.peek().is_some() { READY } else { AVOIDED };
+    possible.all(is_mountable).then_some(why)
 }
 
 fn condition(seen: Option<&Seen>) -> Condition {
@@ -112,7 +150,6 @@ fn told(status: &'static str, reason: &str, message: &str) -> Condition {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use headstart_externals::config::Config;
     use headstart_externals::state::PublishedState;
@@ -122,11 +159,11 @@ mod tests {
     #[test]
     fn a_node_is_served_when_it_has_all_that_is_offered_or_else_all_that_it_wants() {
         let served = |report: &NodeReport, is_stale: bool, versions: &[PublishedVersion]| {
-            is_served(Some(&Seen { report: Some(report.clone()), is_stale }), versions)
+            opens(Some(&Seen { report: Some(report.clone()), is_stale }), versions) == Some(READY)
         };
         let offered = PublishedState::immediate(&Config::embedded().unwrap()).versions;
         let ready = report("ready", None);
-        assert!(!is_served(None, &offered), "nobody reported");
+        assert_eq!(opens(None, &offered), None, "nobody reported");
         assert!(served(&ready, false, &offered) && served(&ready, false, &[]));
         assert!(!served(&ready, true, &offered), "the agent fell silent");
         assert!(served(&report("kept", None), false, &offered), "it is there");
@@ -149,6 +186,35 @@ mod tests {
         assert!(served(&upgrading, false, &offered));
     }
 
+    #[test]
+    fn a_node_that_can_have_nothing_is_opened_while_nothing_is_offered() {
+        let why = |report: &NodeReport, versions: &[PublishedVersion]| {
+            opens(Some(&Seen { report: Some(report.clone()), is_stale: false }), versions)
+        };
+        let offered = PublishedState::immediate(&Config::embedded().unwrap()).versions;
+        for reason in [FaultReason::DiskFull, FaultReason::NoExec, FaultReason::NoSourceForArch] {
+            let hopeless = report("failed", Some(reason));
+            assert_eq!(why(&hopeless, &[]), Some(AVOIDED), "{reason}");
+            assert_eq!(why(&hopeless, &offered), None, "{reason}: the label comes first");
+        }
+        let trying = report("failed", Some(FaultReason::SourceUnavailable));
+        assert_eq!(why(&trying, &[]), None, "it may still get it");
+        let mut both = report("failed", Some(FaultReason::NoSourceForArch));
+        both.versions.extend(report("installing", None).versions);
+        assert_eq!(why(&both, &[]), None, "it gets the other one");
+        let mut broken = report("installing", None);
+        broken.fault = Some(FaultReason::NoExec);
+        assert_eq!(why(&broken, &[]), Some(AVOIDED));
+        broken.fault = Some(FaultReason::RootLocked);
+        assert_eq!(why(&broken, &[]), None);
+    }
+
+    #[test]
+    fn a_node_that_is_not_selected_is_opened_once_it_has_had_time_to_be() {
+        let opens = |seconds| Verdict::not_selected(Duration::from_secs(seconds)).opens;
+        assert_eq!((opens(59), opens(60)), (None, Some(AVOIDED)));
+    }
+
     fn report(state: &str, reason: Option<FaultReason>) -> NodeReport {
         let name = &PublishedState::immediate(&Config::embedded().unwrap()).versions[0].name;
         let mut version: VersionReport =
@@ -158,6 +224,10 @@ mod tests {
     }
 
     fn verdict(report: Option<NodeReport>, is_stale: bool) -> Verdict {
+        verdict_in(Phase::Offered, report, is_stale)
+    }
+
+    fn verdict_in(phase: Phase, report: Option<NodeReport>, is_stale: bool) -> Verdict {
         let node = NodeView {
             name: "one".to_owned(),
             labels: BTreeMap::new(),
@@ -166,7 +236,8 @@ mod tests {
             report: report.clone(),
             is_stale,
         };
-        let versions = PublishedState::immediate(&Config::embedded().unwrap()).versions;
+        let mut versions = PublishedState::immediate(&Config::embedded().unwrap()).versions;
+        versions[0].phase = phase;
         judge(&node, Some(&Seen { report, is_stale }), &versions)
     }
 
@@ -197,5 +268,26 @@ mod tests {
         let no_exec = report("failed", Some(FaultReason::NoExec));
         assert!(verdict(Some(no_exec.clone()), false).is_unserviceable);
         assert!(verdict(Some(no_exec), true).is_unserviceable);
+    }
+
+    #[test]
+    fn a_node_stays_unserviceable_where_nobody_is_left_to_offer_what_pods_name() {
+        let full = || Some(report("failed", Some(FaultReason::DiskFull)));
+        assert!(verdict_in(Phase::Retiring, full(), false).is_unserviceable, "pods still name it");
+        assert!(!verdict_in(Phase::Retired, full(), false).is_unserviceable);
+        let mut versions = PublishedState::immediate(&Config::embedded().unwrap()).versions;
+        let mut newer = versions[0].clone();
+        newer.name = "node16-0123456789ab".parse().unwrap();
+        versions[0].phase = Phase::Retiring;
+        let old = versions[0].name.clone();
+        let names =
+            |versions: &[PublishedVersion]| named(versions).map(|it| it.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&versions), std::slice::from_ref(&old));
+        versions.push(newer.clone());
+        assert_eq!(names(&versions), [newer.name.clone()], "new pods are given another one");
+        newer.phase = Phase::Retiring;
+        (newer.recipe, newer.images) = (None, Vec::new());
+        versions[1] = newer;
+        assert_eq!(names(&versions), [old], "a leftover stands for nothing");
     }
 }

@@ -110,7 +110,7 @@ mod tests {
     fn what_was_written_is_not_written_again_before_it_could_be_seen() {
         let (mut memory, begun) = (Memory::default(), Instant::now());
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
-        let verdict = Verdict::not_selected();
+        let verdict = Verdict::not_selected(Duration::ZERO);
         let other = Verdict { is_unserviceable: true, ..verdict.clone() };
         memory.wrote(&node("7"), &verdict, Some("9".to_owned()), at(0));
         assert!(!memory.may_write(&node("7"), &verdict, at(59)), "the watch lags behind");
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_node_that_cannot_be_written_is_left_alone_longer_and_longer_and_told_once() {
         let (mut memory, begun) = (Memory::default(), Instant::now());
-        let verdict = Verdict::not_selected();
+        let verdict = Verdict::not_selected(Duration::ZERO);
         let mut now = begun;
         assert!(memory.failed(&node("7"), &verdict, "forbidden", now));
         for pause in [5, 10, 20, 40, 80, 160, 300, 300] {

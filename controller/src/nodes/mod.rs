@@ -15,5 +15,6 @@ pub use condition::{Condition, Verdict, judge};
 pub use gone::{GoneNodes, Orphan};
 pub use relist::Relist;
 pub use reports::{Reports, Seen, is_of_earlier_node};
+pub use taints::has_any;
 pub use watcher::{NodeWatcher, Told};
-pub use writer::{NodeWriter, has_traces};
+pub use writer::{NodeWriter, has_traces, is_labelled};

@@ -28,6 +28,11 @@ pub(super) fn without<'n>(node: &'n Node, startup: &BTreeSet<String>) -> Option<
     Some((patch, going.iter().map(|(_, taint)| taint.key.as_str()).collect()))
 }
 
+/// Whether a node has any of these taints.
+pub fn has_any(node: &Node, startup: &BTreeSet<String>) -> bool {
+    without(node, startup).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;

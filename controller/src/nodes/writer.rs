@@ -98,11 +98,9 @@ impl Calls {
             return Ok(told.or(labelled));
         }
         // Rewritten pods keep away from a node with our label; all others are none of our business.
-        let is_kept_free = verdict.is_unserviceable && is_labelled(node);
-        if verdict.is_served || is_kept_free {
-            self.untaint(node, startup, verdict.is_served).await
-        } else {
-            Ok(None)
+        match verdict.opens(is_labelled(node)) {
+            Some(why) => self.untaint(node, startup, why).await,
+            None => Ok(None),
         }
     }
 
@@ -149,14 +147,13 @@ impl Calls {
         &self,
         node: &Node,
         startup: &BTreeSet<String>,
-        is_served: bool,
+        why: &str,
     ) -> Result<Written, CallError> {
         let Some((patch, keys)) = without(node, startup) else { return Ok(None) };
         let name = node.name_any();
         let patch = Patch::Json::<()>(patch);
         match within(CALL, self.0.patch(&name, &PatchParams::default(), &patch)).await {
             Ok(changed) => {
-                let why = if is_served { "the cache is ready" } else { "rewritten pods keep away" };
                 tracing::info!(node = name, taints = ?keys, "{why}: startup taints removed");
                 Ok(Some(changed.resource_version()))
             }
@@ -173,13 +170,15 @@ impl Calls {
     }
 }
 
-fn is_labelled(node: &Node) -> bool {
+/// Whether rewritten pods keep away from a node.
+pub fn is_labelled(node: &Node) -> bool {
     node.labels().get(CACHE_LABEL).is_some_and(|value| value == UNSERVICEABLE)
 }
 
 /// Whether a node says anything of ours that is not true of one that no agent runs on.
 pub fn has_traces(node: &Node) -> bool {
-    is_labelled(node) || current(node).is_some_and(|known| !says(known, &Verdict::not_selected().condition))
+    is_labelled(node)
+        || current(node).is_some_and(|known| !says(known, &Verdict::not_selected(Duration::ZERO).condition))
 }
 
 fn current(node: &Node) -> Option<&NodeCondition> {
@@ -200,7 +199,7 @@ mod tests {
     #[test]
     fn a_node_without_an_agent_has_traces_as_long_as_it_says_anything_else() {
         let node = |label: &str, reason: &str| {
-            let message = Verdict::not_selected().condition.message;
+            let message = Verdict::not_selected(Duration::ZERO).condition.message;
             let condition = json!({
                 "type": NODE_CONDITION, "status": "Unknown", "reason": reason, "message": message,
             });

@@ -109,11 +109,13 @@ impl Announcer {
         let early: BTreeSet<VersionName> =
             taken_out_early(config, &after.versions).into_iter().cloned().collect();
         let news = early.difference(&self.early).map(|version| {
+            let is_offered = phase_of(&after.versions, version) == Some(Phase::Offered);
+            let stays = if is_offered { "offered until another revision is ready, and " } else { "" };
             News::warning(
                 "RevisionTakenOutEarly",
                 format!(
-                    "{version} is not configured any more although it is not retired; it is kept until no pod carries \
-                     it. Next time wait until it is retired"
+                    "{version} is not configured any more although it is not retired; it is {stays}kept until no pod \
+                     carries it. Next time wait until it is retired"
                 ),
             )
         });

@@ -3,18 +3,23 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use headstart_externals::config::{Config, Hooks};
+use headstart_externals::config::{Config, Hooks, Profile};
 use headstart_externals::state::{Phase, PublishedVersion};
 use headstart_externals::version::VersionName;
 
 use super::nodes::NodeView;
-use super::phases::{Cluster, phase_of, unoffered};
+use super::phases::{Cluster, is_found, phase_of, unoffered};
 
 /// Most versions that are published only so that agents may delete them; the others follow when these are gone.
 pub(super) const MOST_LEFTOVERS: usize = 256;
 
-/// What is published of them. Each is retired like any other; then it stays listed as long as a node reports it.
-pub(super) fn forgotten(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<PublishedVersion> {
+/// What is published of them besides those that are `configured`. Each is retired like any other; then it stays listed as
+/// long as a node reports it.
+pub(super) fn forgotten(
+    cluster: Cluster<'_>,
+    before: &[PublishedVersion],
+    configured: &[PublishedVersion],
+) -> Vec<PublishedVersion> {
     let known = before.iter().filter(|old| !is_configured(cluster.config, &old.name));
     // Once for all of them: there may be hundreds, and a thousand nodes.
     let reports = cluster.nodes.iter().filter_map(|node| node.report.as_ref());
@@ -25,27 +30,44 @@ pub(super) fn forgotten(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Ve
             || cluster.carried.get(&old.name) == Some(&true)
             || held.contains(&old.name)
     };
-    let mut versions: Vec<PublishedVersion> = known
-        .filter(stays)
-        .map(|old| {
-            let phase = unoffered(cluster, &old.name, Some(old.phase), true);
-            PublishedVersion { phase, ..old.clone() }
-        })
-        .collect();
+    let phase = |old: &PublishedVersion| {
+        let stays_offered = |profile| stays_offered(cluster, profile, old) && !offers(configured, profile);
+        match cluster.config.profiles.iter().any(stays_offered) {
+            true => Phase::Offered,
+            false => unoffered(cluster, &old.name, Some(old.phase), true),
+        }
+    };
+    let mut versions: Vec<PublishedVersion> =
+        known.filter(stays).map(|old| PublishedVersion { phase: phase(old), ..old.clone() }).collect();
     let room = MOST_LEFTOVERS.saturating_sub(versions.iter().filter(|version| is_leftover(version)).count());
     versions.extend(leftovers(cluster, before).into_iter().take(room).map(nameless));
     versions
 }
 
+/// Whether `old` is offered in `profile` although its revision was taken out, and stays so until another one is ready: a
+/// revision that is replaced in place leaves no pod without the cache.
+pub(super) fn stays_offered(cluster: Cluster<'_>, profile: &Profile, old: &PublishedVersion) -> bool {
+    old.phase == Phase::Offered
+        && old.name.profile() == profile.name
+        && !is_configured(cluster.config, &old.name)
+        && is_found(cluster, &old.name)
+}
+
+fn offers(published: &[PublishedVersion], profile: &Profile) -> bool {
+    let is_offered = |version: &PublishedVersion| version.phase == Phase::Offered;
+    published.iter().any(|version| is_offered(version) && version.name.profile() == profile.name)
+}
+
 /// Whether nothing is known of a version but that some node holds it.
-pub(super) fn is_leftover(version: &PublishedVersion) -> bool {
+pub fn is_leftover(version: &PublishedVersion) -> bool {
     version.recipe.is_none() && version.images.is_empty()
 }
 
 /// Versions that were published and pods may name, although the configuration has lost them.
 pub(super) fn taken_out_early<'s>(config: &Config, versions: &'s [PublishedVersion]) -> Vec<&'s VersionName> {
     let is_early = |version: &&PublishedVersion| {
-        version.phase == Phase::Retiring && !is_leftover(version) && !is_configured(config, &version.name)
+        let is_live = matches!(version.phase, Phase::Offered | Phase::Retiring);
+        is_live && !is_leftover(version) && !is_configured(config, &version.name)
     };
     versions.iter().filter(is_early).map(|version| &version.name).collect()
 }
@@ -109,10 +131,46 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_that_is_replaced_in_place_is_offered_until_the_new_one_is_ready() {
+        let (old, new) = (configured(&["a"], None, ""), configured(&["b"], None, ""));
+        let paused = configured(&["b"], None, "rollout: {paused: true}");
+        let (mut leader, nodes) = (Leader::default(), [ready(&["a", "b"])]);
+        leader.round(&old, &nodes[..1]);
+        let kept = are(&[("a", Offered)]);
+        assert_eq!(leader.round(&new, &[ready(&["a"])]), kept, "nobody has the new one");
+        assert_eq!(taken_out_early(&new, &leader.published), [&version("a")]);
+        assert_eq!(leader.after(&new, 3600).round(&new, &[ready(&["a"])]), kept, "however long it takes");
+        assert_eq!(leader.round(&paused, &nodes), kept, "a pause offers nothing new");
+        assert_eq!(leader.round(&new, &nodes), are(&[("b", Offered), ("a", Retiring)]));
+        assert_eq!(leader.after(&new, 300).round(&new, &nodes), are(&[("b", Offered), ("a", Retired)]));
+        let mut lost = Leader::default();
+        lost.round(&old, &nodes);
+        let none = node("one", vec![]);
+        assert_eq!(lost.round(&new, &[none]), are(&[("a", Retiring)]), "no node has it any more");
+    }
+
+    #[test]
+    fn an_older_revision_does_not_stand_in_for_one_that_was_taken_out_and_is_still_there() {
+        let (mut leader, both) = (Leader::default(), [ready(&["a", "b"])]);
+        leader.round(&configured(&["a", "b"], None, ""), &both);
+        let next = configured(&["a", "c"], None, "");
+        assert_eq!(leader.round(&next, &both), are(&[("a", Retiring), ("b", Offered)]));
+        let back = configured(&["a"], None, "");
+        assert_eq!(
+            leader.round(&back, &both),
+            are(&[("a", Offered), ("b", Retiring)]),
+            "it is the target now"
+        );
+    }
+
+    #[test]
     fn a_profile_that_was_taken_out_whole_is_not_offered_any_more() {
         let mut leader = Leader::default();
         leader.round(&configured(&["a"], None, ""), &[ready(&["a"])]);
-        assert_eq!(leader.round(&configured(&["b"], None, ""), &[ready(&["a"])]), are(&[("a", Retiring)]));
+        let other = "apiVersion: headstart.dev/v1\nprofiles:\n  - name: other\n    preset: node16\n    revisions:\n      \
+                     - {revision: b, source: {directory: {path: /x}}}\n";
+        let other = Config::parse(other).unwrap();
+        assert_eq!(leader.round(&other, &[ready(&["a"])]), are(&[("a", Retiring)]));
     }
 
     #[test]

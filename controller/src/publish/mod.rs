@@ -25,6 +25,7 @@ use changes::keeps_root;
 
 pub use announcer::Announcer;
 pub use clocks::Clocks;
+pub use forgotten::is_leftover;
 pub use nodes::{NodeView, is_mountable};
 pub use phases::{Ages, Cluster, Question, questions};
 pub use progress::{Progress, is_rolling};

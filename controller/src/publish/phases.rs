@@ -9,7 +9,7 @@ use headstart_externals::config::{Config, Hooks, Profile};
 use headstart_externals::state::{Phase, PublishedVersion};
 use headstart_externals::version::VersionName;
 
-use super::forgotten::forgotten;
+use super::forgotten::{forgotten, stays_offered};
 use super::nodes::{Made, NodeView};
 use super::progress::progress;
 use super::template::own_template;
@@ -40,12 +40,14 @@ pub struct Ages {
 /// pods may still name it or nodes hold it.
 ///
 /// Of each profile the target is offered as soon as it is ready wherever it counts; until then what is offered stays so,
-/// as long as any node has it: where none has, new pods had better stay as they are. What is not offered any more is
-/// retiring, and retired once nobody was given it for long and no pod carries it. What is newer is not published yet.
+/// also where its revision was taken out already, as long as any node has it or there is none: where nodes lack it, new
+/// pods had better stay as they are. What is not offered any more is retiring, and retired once nobody was given it for
+/// long and no pod carries it. What is newer is not published yet.
 pub(super) fn phases(cluster: Cluster<'_>, before: &[PublishedVersion]) -> Vec<PublishedVersion> {
     let mut versions: Vec<PublishedVersion> =
         cluster.config.profiles.iter().flat_map(|profile| of_profile(cluster, profile, before)).collect();
-    versions.extend(forgotten(cluster, before));
+    let forgotten = forgotten(cluster, before, &versions);
+    versions.extend(forgotten);
     versions
 }
 
@@ -102,7 +104,7 @@ fn of_profile(cluster: Cluster<'_>, profile: &Profile, before: &[PublishedVersio
 }
 
 /// Which revision is offered: the target if it is ready or offered already, else what is offered, else the newest that
-/// is ready and not newer than the target.
+/// is ready and not newer than the target. None, where what is offered is none of the configured ones.
 fn offered(cluster: Cluster<'_>, profile: &Profile, before: &[PublishedVersion]) -> Option<usize> {
     let is_paused = cluster.config.rollout.paused;
     let phase = |at: usize| phase_of(before, &profile.revisions[at].version);
@@ -111,19 +113,26 @@ fn offered(cluster: Cluster<'_>, profile: &Profile, before: &[PublishedVersion])
         let arches = revision.source.arches();
         progress(cluster, Made::new(&revision.version, &arches, before)).is_enough(&cluster.config.rollout)
     };
-    let is_held = |at: usize| {
-        let version = &profile.revisions[at].version;
-        cluster.nodes.iter().any(|node| node.is_selected(cluster.config) && node.has(version))
-    };
+    let lasts = |at: usize| is_found(cluster, &profile.revisions[at].version);
     let all = 0..profile.revisions.len();
-    let current = all.rev().find(|at| phase(*at) == Some(Phase::Offered) && is_held(*at));
+    let current = all.rev().find(|at| phase(*at) == Some(Phase::Offered) && lasts(*at));
     let target = profile.target();
     if current == Some(target) || (!is_paused && is_ready(target)) {
         return Some(target);
     }
+    if current.is_none() && before.iter().any(|old| stays_offered(cluster, profile, old)) {
+        return None;
+    }
     // Even a pause lets come back what only was away.
     let may_stand_in = |at: &usize| !is_paused || phase(*at) == Some(Phase::Retiring);
     current.or_else(|| (0..=target).rev().find(|at| may_stand_in(at) && is_ready(*at)))
+}
+
+/// Whether pods that are given `version` find it on some node. Nothing speaks against it where there is no node at all: the
+/// first one of a pool that is scaled to zero brings it.
+pub(super) fn is_found(cluster: Cluster<'_>, version: &VersionName) -> bool {
+    let mut selected = cluster.nodes.iter().filter(|node| node.is_selected(cluster.config)).peekable();
+    selected.peek().is_none() || selected.any(|node| node.has(version))
 }
 
 /// The phase of a version that was `old` and is not offered now.
@@ -228,6 +237,25 @@ mod tests {
         let never = leader.after(&config, 3600).round(&config, &[broken]);
         assert_eq!(never, are(&[("a", Retiring)]), "what is to be offered is never retired");
         assert_eq!(leader.round(&config, &[ready(&["a"])]), are(&[("a", Offered)]));
+    }
+
+    #[test]
+    fn what_is_offered_stays_so_while_there_is_no_node_at_all() {
+        let selecting = "nodeSelector: {pool: x}";
+        let config = configured(&["a"], None, selecting);
+        let mut leader = Leader::default();
+        let labels = [("pool".to_owned(), "x".to_owned())];
+        let selected = |revisions: &[&str]| NodeView { labels: labels.clone().into(), ..ready(revisions) };
+        leader.round(&config, &[selected(&["a"])]);
+        let other = ready(&[]);
+        assert_eq!(leader.round(&config, from_ref(&other)), are(&[("a", Offered)]), "its pool is empty");
+        let replaced = configured(&["b"], None, selecting);
+        assert_eq!(leader.round(&replaced, &[]), are(&[("a", Offered)]));
+        assert_eq!(
+            leader.round(&config, &[other, selected(&[])]),
+            are(&[("a", Retiring)]),
+            "a node lacks it"
+        );
     }
 
     #[test]

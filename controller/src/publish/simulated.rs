@@ -181,7 +181,14 @@ impl Life {
     fn check(&self, scene: &Scene, before: &[PublishedVersion]) -> Result<(), TestCaseError> {
         let (config, after) = (&scene.config, &self.leader.published);
         let offered = after.iter().filter(|version| version.phase == Phase::Offered);
-        prop_assert!(offered.count() <= 1, "one profile offers one version");
+        let offered = offered.count();
+        prop_assert!(offered <= 1, "one profile offers one version");
+        let is_found = |old: &PublishedVersion| {
+            let nodes = &scene.nodes;
+            nodes.is_empty() || nodes.iter().any(|node| node.has(&old.name))
+        };
+        let mut found = before.iter().filter(|old| old.phase == Phase::Offered && is_found(old));
+        prop_assert!(offered == 1 || found.next().is_none(), "new pods are left without: {scene:?}");
         for PublishedVersion { name, phase, .. } in after {
             match (phase, phase_of(before, name)) {
                 (Phase::Offered, old) if old != Some(Phase::Offered) => {

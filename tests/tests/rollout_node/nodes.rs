@@ -238,9 +238,12 @@ impl<'w> Away<'w> {
 
     /// It is there, with a startup taint.
     fn is_born(&self) {
-        self.words(&["taint", "node", NODE, &format!("{COLD}=:NoSchedule")]).unwrap();
-        let labels = ["label", "node", NODE, "--overwrite", &format!("{SELECTED}=yes"), &format!("{BORN}=")];
-        self.words(&labels).unwrap();
+        // Both at once: from a node that is not selected the taint would go.
+        let born = json!({
+            "metadata": { "labels": { SELECTED: "yes", BORN: "" } },
+            "spec": { "taints": [{ "key": COLD, "effect": "NoSchedule" }] },
+        });
+        self.words(&["patch", "node", NODE, "--patch", &born.to_string()]).unwrap();
     }
 
     fn words(&self, words: &[&str]) -> anyhow::Result<String> {
