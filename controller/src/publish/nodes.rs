@@ -76,6 +76,12 @@ impl NodeView {
         }
     }
 
+    /// Whether it is so new that it may well be about to have `version`, for which pods wait there.
+    pub(super) fn is_settling_in(&self, version: &VersionName) -> bool {
+        let has_failed = |report: &VersionReport| report.state == VersionState::Failed;
+        self.age < SETTLING && !self.gave_up(version) && !self.reported(version).is_some_and(has_failed)
+    }
+
     fn has_no_source(&self, version: &VersionName) -> bool {
         self.reported(version).is_some_and(|report| report.reason == Some(FaultReason::NoSourceForArch))
     }

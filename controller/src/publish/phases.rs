@@ -128,11 +128,12 @@ fn offered(cluster: Cluster<'_>, profile: &Profile, before: &[PublishedVersion])
     current.or_else(|| (0..=target).rev().find(|at| may_stand_in(at) && is_ready(*at)))
 }
 
-/// Whether pods that are given `version` find it on some node. Nothing speaks against it where there is no node at all: the
-/// first one of a pool that is scaled to zero brings it.
+/// Whether pods that are given `version` find it on some node. Nothing speaks against it where there is none but new ones:
+/// the first nodes of a pool that was scaled to zero bring it.
 pub(super) fn is_found(cluster: Cluster<'_>, version: &VersionName) -> bool {
-    let mut selected = cluster.nodes.iter().filter(|node| node.is_selected(cluster.config)).peekable();
-    selected.peek().is_none() || selected.any(|node| node.has(version))
+    let selected = cluster.nodes.iter().filter(|node| node.is_selected(cluster.config));
+    let mut settled = selected.filter(|node| node.has(version) || !node.is_settling_in(version)).peekable();
+    settled.peek().is_none() || settled.any(|node| node.has(version))
 }
 
 /// The phase of a version that was `old` and is not offered now.
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_offered_stays_so_while_there_is_no_node_at_all() {
+    fn what_is_offered_stays_so_while_there_are_no_nodes_but_new_ones() {
         let selecting = "nodeSelector: {pool: x}";
         let config = configured(&["a"], None, selecting);
         let mut leader = Leader::default();
@@ -251,6 +252,17 @@ mod tests {
         assert_eq!(leader.round(&config, from_ref(&other)), are(&[("a", Offered)]), "its pool is empty");
         let replaced = configured(&["b"], None, selecting);
         assert_eq!(leader.round(&replaced, &[]), are(&[("a", Offered)]));
+        let new = NodeView { age: Duration::from_secs(30), ..selected(&[]) };
+        assert_eq!(
+            leader.round(&config, &[other.clone(), new]),
+            are(&[("a", Offered)]),
+            "it is about to come"
+        );
+        let report = vec![on_node(&version("a"), "failed", Some(FaultReason::SourceDenied))];
+        let failed =
+            NodeView { age: Duration::from_secs(30), labels: labels.clone().into(), ..node("one", report) };
+        assert_eq!(leader.round(&config, &[failed]), are(&[("a", Retiring)]), "it does not come");
+        leader.round(&config, &[selected(&["a"])]);
         assert_eq!(
             leader.round(&config, &[other, selected(&[])]),
             are(&[("a", Retiring)]),
