@@ -135,22 +135,19 @@ async fn a_version_that_is_gone_is_made_again() {
     agent.ready().await;
 }
 
+/// An agent that is not told where its root is.
+fn run_without_root() -> Command {
+    let mut command = Command::new(program("headstart-cachesync"));
+    command.args(["--log-format", "json", "run", "--standalone", "--admin-listen", "127.0.0.1:0"]);
+    command
+}
+
 #[tokio::test]
 async fn relative_roots_work() {
     let node = Node::with_folder();
     tree::write_file(&node.path("externals/node16/bin/node"), b"#!/bin/sh\nexit 3\n", 0o755);
-    let mut command = Command::new(program("headstart-cachesync"));
-    command.args([
-        "--log-format",
-        "json",
-        "run",
-        "--standalone",
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--root",
-        "root",
-    ]);
-    command.args(["--config", "config.yaml"]).current_dir(node.path(""));
+    let mut command = run_without_root();
+    command.args(["--root", "root", "--config", "config.yaml"]).current_dir(node.path(""));
     assert_eq!(
         Agent::spawn(command).failed().await,
         "CanaryFailed",
@@ -227,17 +224,8 @@ async fn a_root_of_the_configuration_that_is_not_there_and_cannot_be_made_is_nev
     let config = directory_config(&node.path("externals"));
     // Nobody can make a folder there.
     node.configure(&format!("hostRoot: /proc/headstart/cache\n{config}"));
-    let mut command = Command::new(program("headstart-cachesync"));
-    command.args([
-        "--log-format",
-        "json",
-        "run",
-        "--standalone",
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--config",
-    ]);
-    command.arg(node.path("config.yaml"));
+    let mut command = run_without_root();
+    command.arg("--config").arg(node.path("config.yaml"));
     let agent = Agent::spawn(command);
     let faulty = |status: &Value| status["fault"]["reason"] == "RootNotWritable";
     let status = agent.status("it cannot make its root", faulty).await;

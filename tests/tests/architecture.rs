@@ -90,6 +90,7 @@ const PURE: &[&str] = &[
     "webhook/src/volume.rs",
     "cachesync/src/backoff.rs",
     "cachesync/src/complete.rs",
+    "cachesync/src/mount_info.rs",
     "cachesync/src/plan.rs",
     "cachesync/src/scrub/pace.rs",
     "cachesync/src/scrub/schedule.rs",
