@@ -39,6 +39,21 @@ pub const REPORT_ANNOTATION: &str = "headstart.dev/node-report";
 /// Key of the PublishedState, as JSON, in the ConfigMap that the controller writes.
 pub const STATE_KEY: &str = "state.json";
 
+/// Key of the PublishedRunnerSets, as JSON, in the same ConfigMap.
+pub const RUNNER_SETS_KEY: &str = "runner-sets.json";
+
+/// Label of namespaces and of AutoscalingRunnerSets by which users ask for parallel creation of runners, or forbid it.
+pub const CREATION_LABEL: &str = "headstart.dev/parallel-creation";
+
+/// Values of [`CREATION_LABEL`].
+pub const CREATION_ENABLED: &str = "enabled";
+
+/// See [`CREATION_ENABLED`].
+pub const CREATION_DISABLED: &str = "disabled";
+
+/// Label of every Secret that the controller makes for a runner, and of its journals: the UID of the runner set.
+pub const RUNNER_SET_LABEL: &str = "headstart.dev/runner-set";
+
 /// Prefixes of the taint keys that the controller may take from nodes: our own, those that Karpenter and the
 /// node-readiness controller know, and those that the cluster autoscaler ignores while it scales up.
 pub const STARTUP_TAINTS: [&str; 3] =

@@ -48,7 +48,7 @@ fn arrows_point_from_programs_to_libraries_only() {
         ("cachesync", &["externals", "runtime"]),
         ("controller", &["externals", "runtime"]),
         ("cli", &["externals", "runtime", "webhook", "cachesync"]),
-        ("tests", &["externals", "runtime", "cachesync"]),
+        ("tests", &["externals", "runtime", "webhook", "cachesync", "controller"]),
     ]);
     let members = members();
     assert_eq!(
