@@ -8,6 +8,7 @@ pub mod args;
 mod bucket;
 pub mod certificates;
 pub mod config;
+pub mod creation;
 pub mod events;
 pub mod lead;
 pub mod metrics;

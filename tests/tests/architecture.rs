@@ -101,6 +101,7 @@ const PURE: &[&str] = &[
     "cachesync/src/stage/choose.rs",
     "cli/src/diff.rs",
     "controller/src/certificates/plan.rs",
+    "controller/src/creation/gate/",
     "controller/src/news.rs",
     "controller/src/nodes/condition.rs",
     "controller/src/nodes/observed.rs",
