@@ -5,8 +5,13 @@ use std::time::Duration;
 /// Weight of one call in the smoothed latency: about the last ten calls count, one round trip of the default concurrency.
 const SMOOTHING: f64 = 0.1;
 
-/// Weight of one call where the baseline rises: a hundred calls, a whole batch, until slowness is what is usual.
-const ADAPTING: f64 = 0.01;
+/// A decrease helped if the smoothed latency fell below this part of what it was. Fewer of our own calls in a queue make it
+/// shorter by three tenths.
+const HELPED: f64 = 0.85;
+
+/// Where it helped, the baseline grows by so much all the same: an upstream whose latency scatters widely is not held down
+/// for ever.
+const YIELDS: f64 = 1.1;
 
 /// Calls after which there is a baseline: the first ones may be odd, since they open connections.
 const WARM_UP: u32 = 10;
@@ -26,7 +31,12 @@ const MOST: f64 = 3.0;
 pub(super) struct Latency {
     calls: u32,
     smoothed: f64,
+    /// What is usual: the lowest that it was, or what it stayed at whatever was done.
     baseline: f64,
+    /// What it was at the last decrease; 0 before there was one, which counts as if that had helped.
+    answered: f64,
+    /// The lowest since then.
+    lowest: f64,
 }
 
 impl Latency {
@@ -41,15 +51,18 @@ impl Latency {
             return false;
         }
         self.smoothed += SMOOTHING * (latency.min(MOST * self.threshold()) - self.smoothed);
-        let rise = self.smoothed - self.baseline;
-        self.baseline += if rise < 0.0 { rise } else { ADAPTING * rise };
+        self.lowest = self.lowest.min(self.smoothed);
+        self.baseline = self.baseline.min(self.smoothed);
         self.smoothed > self.threshold() && latency > self.threshold()
     }
 
-    /// Something was done against it. If it stays slow all the same then it is not for what we do: half of the rise is
-    /// taken for usual each time, so that an upstream that is slow for its own reasons is not left for a few decreases.
+    /// The limit was decreased for it. If it was before as well and that did not help, then it is not slow for what we do:
+    /// half of what it is now is taken for usual, so that an upstream that is slow for its own reasons is not left for
+    /// a few decreases.
     pub(super) fn answered(&mut self) {
-        self.baseline = self.baseline.max(self.smoothed / 2.0);
+        let helped = self.lowest <= HELPED * self.answered;
+        self.baseline = if helped { YIELDS * self.baseline } else { self.baseline.max(self.smoothed / 2.0) };
+        (self.answered, self.lowest) = (self.smoothed, self.smoothed);
     }
 
     fn threshold(&self) -> f64 {
@@ -125,7 +138,7 @@ mod tests {
 
     #[test]
     fn slowness_that_stays_becomes_usual_after_a_few_decreases() {
-        for (times, most) in [(5, 2), (10, 2), (100, 6)] {
+        for (times, most) in [(5, 3), (10, 3), (100, 7)] {
             let mut latency = Latency::default();
             rises(&mut latency, 100, 150);
             let found = rises(&mut latency, 1_000, 150 * times);

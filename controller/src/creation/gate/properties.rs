@@ -150,7 +150,7 @@ impl Played {
             } else {
                 self.step(Step::PassesUntilTold);
             }
-            self.now += Duration::from_millis(1);
+            self.now += latency;
         }
         while let Some(permit) = self.permits.pop() {
             self.end(permit, Signal::Success { latency });

@@ -45,7 +45,7 @@ struct Link {
     /// Calls that must succeed in the end.
     jobs: u32,
     /// Calls that are served at the same time.
-    slots: usize,
+    slots: u32,
     /// Whether further ones wait; otherwise they are refused.
     queues: bool,
     does: fn(Duration) -> Does,
@@ -127,7 +127,7 @@ impl Link {
             calls: BTreeMap::new(),
             ready: (0..self.jobs).collect(),
             failures: vec![0; self.jobs as usize],
-            free: vec![Duration::ZERO; self.slots],
+            free: vec![Duration::ZERO; self.slots as usize],
         };
         while let Some(Reverse((now, event))) = played.events.pop() {
             played.happens(event, now);
@@ -244,14 +244,13 @@ fn the_limit_converges_to_what_an_upstream_bears_that_refuses_the_rest() {
     for slots in [1, 3, 8, 20, 45] {
         let link = Link { ceiling: 50, jobs: 2_000, slots, queues: false, does };
         for (seed, story) in link.stories().take(5) {
-            let full = slots as f64 / 0.15;
+            let full = f64::from(slots) / 0.15;
             assert!(story.rate() > 0.7 * full, "seed {seed}: {} of {full} per second", story.rate());
             let settled: Vec<u32> = story.limits(story.took() / 4, story.took() * 3 / 4).collect();
             let (least, most) = (*settled.iter().min().unwrap(), *settled.iter().max().unwrap());
-            let slots = u32::try_from(slots).unwrap();
             assert!(most <= slots + 2 && least >= slots / 2, "seed {seed}: {least}..{most} of {slots}");
-            let refused = story.begun.len() - 2_000;
-            assert!(refused < 1_000, "seed {seed}: {refused} calls refused");
+            let refused = u32::try_from(story.begun.len()).unwrap() - link.jobs;
+            assert!(refused < 2_000 / slots, "seed {seed}: {refused} calls refused");
         }
     }
 }
@@ -260,12 +259,12 @@ fn the_limit_converges_to_what_an_upstream_bears_that_refuses_the_rest() {
 fn an_upstream_that_queues_is_used_fully_and_not_drowned() {
     let does = |_| Does::Serves(millis(100));
     for slots in [1, 5, 12] {
-        let link = Link { ceiling: 100, jobs: 1_000, slots, queues: true, does };
+        let link = Link { ceiling: 100, jobs: 2_000, slots, queues: true, does };
         for (seed, story) in link.stories().take(5) {
-            let full = slots as f64 / 0.1;
+            let full = f64::from(slots) / 0.1;
             assert!(story.rate() > 0.9 * full, "seed {seed}: {} of {full} per second", story.rate());
-            let most = story.limits(secs(0), story.took()).max().unwrap();
-            assert!(most < 100, "seed {seed}: the latency of {slots} slots was no reason at {most}");
+            let most = story.limits(story.took() / 2, story.took()).max().unwrap();
+            assert!(most < 80, "seed {seed}: the latency of {slots} slots was no reason at {most}");
         }
     }
 }
@@ -361,9 +360,12 @@ fn latency_times_ten_does_not_make_it_collapse_and_passes() {
 
 #[test]
 fn single_slow_calls_are_no_reason() {
-    let does = |now: Duration| Does::Serves(millis(if now.subsec_millis() < 10 { 5_000 } else { 150 }));
+    let does = |now: Duration| Does::Serves(millis(if now.as_nanos() % 97 == 1 { 5_000 } else { 150 }));
     let link = Link { ceiling: 10, jobs: 1_000, slots: 1_000, queues: false, does };
     for (seed, story) in link.stories() {
-        assert!(story.limits(millis(200), secs(100)).all(|limit| limit == 10), "seed {seed}");
+        assert!(story.begun.iter().any(|at| at.as_nanos() % 97 == 1), "seed {seed}: none was slow");
+        // In the end only slow ones are left, which then are not single any more.
+        let busy = *story.begun.last().unwrap();
+        assert!(story.limits(secs(0), busy).all(|limit| limit == 10), "seed {seed}");
     }
 }
