@@ -4,6 +4,7 @@
 //! decides what is [`publish`]ed from the reports of [`nodes`] and from [`probe`]s, tells nodes what is known of them, tells
 //! people what changed ([`events`]), and warns where [`paired`] runners need what is not allowed any more.
 
+pub mod actions;
 pub mod args;
 mod bucket;
 pub mod certificates;
