@@ -26,40 +26,40 @@ use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 
 /// Longer than any call takes here.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What holds up calls, if their line has the word.
 type Gate = (&'static str, Arc<Barrier>);
 
 /// A call that came.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Method and address.
-    pub line: String,
-    pub headers: HeaderMap,
-    pub body: String,
+    pub(crate) line: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Seen {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 /// An answer that is given instead of the usual one.
-pub struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
 
 impl Answer {
-    pub fn new(status: u16, body: &str) -> Self {
+    pub(crate) fn new(status: u16, body: &str) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
         Self { status, headers, body: body.to_owned() }
     }
 
-    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, value.to_owned()));
         self
@@ -90,11 +90,11 @@ struct Inner {
 }
 
 #[derive(Clone, Default)]
-pub struct Fake(Arc<Inner>);
+pub(crate) struct Fake(Arc<Inner>);
 
 impl Fake {
     /// A fake that serves, and its address.
-    pub async fn start() -> (Self, String) {
+    pub(crate) async fn start() -> (Self, String) {
         let fake = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -104,7 +104,7 @@ impl Fake {
     }
 
     /// The same over TLS; also the PEM text of the authority that its certificate is from.
-    pub async fn start_with_tls() -> (Self, String, String) {
+    pub(crate) async fn start_with_tls() -> (Self, String, String) {
         let fake = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -116,41 +116,41 @@ impl Fake {
     }
 
     /// Sets the address of the Actions service, once.
-    pub fn claims_to_be_at(&self, base: &str) {
+    pub(crate) fn claims_to_be_at(&self, base: &str) {
         self.0.base.set(base.to_owned()).unwrap();
     }
 
-    pub fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         Router::new().fallback(serve).with_state(self.clone())
     }
 
     /// Gives this answer once to a call whose line has `word`, after those that were set before.
-    pub fn answers_once(&self, word: &'static str, answer: Answer) {
+    pub(crate) fn answers_once(&self, word: &'static str, answer: Answer) {
         self.0.scripted.lock().unwrap().push((word, answer));
     }
 
     /// Answers calls with `word` only when so many of them are there at once.
-    pub fn answers_together(&self, word: &'static str, count: usize) {
+    pub(crate) fn answers_together(&self, word: &'static str, count: usize) {
         *self.0.gate.lock().unwrap() = Some((word, Arc::new(Barrier::new(count))));
     }
 
     /// Tokens are good for so many seconds from now on.
-    pub fn gives_tokens_for(&self, seconds: u64) {
+    pub(crate) fn gives_tokens_for(&self, seconds: u64) {
         *self.0.validity.lock().unwrap() = Some(seconds);
     }
 
     /// Accepts none of the tokens that it gave.
-    pub fn revokes(&self) {
+    pub(crate) fn revokes(&self) {
         self.0.accepted.lock().unwrap().clear();
     }
 
     /// The calls since the last time.
-    pub fn calls(&self) -> Vec<Seen> {
+    pub(crate) fn calls(&self) -> Vec<Seen> {
         std::mem::take(&mut self.0.calls.lock().unwrap())
     }
 
     /// How many calls with `word` there were in all.
-    pub fn count(&self, word: &str) -> usize {
+    pub(crate) fn count(&self, word: &str) -> usize {
         self.0.calls.lock().unwrap().iter().filter(|call| call.line.contains(word)).count()
     }
 
@@ -214,7 +214,7 @@ fn usual(fake: &Fake, line: &str, seen: &Seen) -> Response {
 }
 
 /// What a set with a token says, if its GitHub is at `url`.
-pub fn inputs(url: &str) -> Inputs {
+pub(crate) fn inputs(url: &str) -> Inputs {
     let spec = json!({ "githubConfigUrl": format!("{url}/o/r"), "githubConfigSecret": "github" });
     let data = [("github_token".to_owned(), ByteString(b"s3cret-pat".to_vec()))];
     Inputs {
@@ -227,7 +227,7 @@ pub fn inputs(url: &str) -> Inputs {
     }
 }
 
-pub fn service(inputs: &Inputs) -> Service {
+pub(crate) fn service(inputs: &Inputs) -> Service {
     headstart_runtime::program::install_crypto();
     Service::new(inputs, DEADLINE, false).unwrap()
 }
