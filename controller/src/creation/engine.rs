@@ -1,0 +1,347 @@
+//! All runner sets together: who may call next, and whose answer it was. Pure: it is told what is there, what came of calls
+//! and what time it is, and says which calls to make. The process around it, and a simulation of it, do the rest.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::borrow::{Borrow, Context, Place, Timing};
+use super::call::{Answer, Call, CallId, Order, Task, Upstream};
+use super::gate::backoff::Backoff;
+use super::gate::{Admission, Gate, Permit, Signal};
+use super::journal::Journal;
+use super::plan::Wish;
+use super::report::{News, Stop};
+use super::runner::Goal;
+use super::view::{RunnerView, SetView};
+
+/// How runners are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Most calls at once to each upstream.
+    pub concurrency: NonZeroU32,
+    /// Whether Pods are made too, or left to ARC.
+    pub with_pods: bool,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+/// What is known of a set beside the set itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether its listener and its AutoscalingRunnerSet are there to stay.
+    pub is_attended: bool,
+    /// Whether we may make runners for it.
+    pub is_enabled: bool,
+    /// Which Actions service it registers at: all sets with the same word share one gate.
+    pub service: String,
+}
+
+/// What has to be done now.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// The calls to make.
+    pub orders: Vec<Order>,
+    /// When to ask again although nothing happens.
+    pub wake: Option<Duration>,
+    /// What people are told.
+    pub news: Vec<(Place, News)>,
+}
+
+/// Whose gate a call goes through.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GateKey {
+    /// The API server's.
+    Kubernetes,
+    /// That of an Actions service.
+    Service(String),
+}
+
+#[derive(Debug)]
+struct InFlight {
+    set: String,
+    task: Task,
+    gate: GateKey,
+    permit: Permit,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    rng: Rng,
+    sets: BTreeMap<String, Borrow>,
+    services: BTreeMap<String, String>,
+    gates: BTreeMap<GateKey, Gate>,
+    calls: BTreeMap<CallId, InFlight>,
+    last_call: u64,
+    news: Vec<(Place, News)>,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet. `seed` decides every name and every pause.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            rng: Rng::with_seed(seed),
+            sets: BTreeMap::new(),
+            services: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            last_call: 0,
+            news: Vec::new(),
+        }
+    }
+
+    /// Other settings from now on; the gates keep theirs.
+    pub fn configure(&mut self, with_pods: bool) {
+        self.settings.with_pods = with_pods;
+    }
+
+    /// Takes over the journal of an earlier leader. Before the first [`Self::step`], all that exists must be observed.
+    pub fn inherit(&mut self, journal: Journal, now: Duration, unix_ms: i64) {
+        let age = u64::try_from(unix_ms.saturating_sub(journal.pinned_at)).unwrap_or(0);
+        let place = Place {
+            uid: journal.set.clone(),
+            namespace: journal.namespace.clone(),
+            name: journal.set_name.clone(),
+            owner: journal.owner.clone(),
+        };
+        self.with(&place, now, unix_ms, |borrow, context| {
+            borrow.inherit(journal, Duration::from_millis(age), context)
+        });
+    }
+
+    /// A set is stored like this.
+    pub fn set(&mut self, view: SetView, now: Duration) {
+        let place = Place {
+            uid: view.uid.clone(),
+            namespace: view.namespace.clone(),
+            name: view.name.clone(),
+            owner: view.owner.clone(),
+        };
+        self.sets.entry(place.uid.clone()).or_insert_with(|| Borrow::new(place, now)).observe(view);
+    }
+
+    /// A set is not there any more.
+    pub fn set_gone(&mut self, uid: &str) {
+        if let Some(borrow) = self.sets.get_mut(uid) {
+            borrow.set_gone();
+        }
+    }
+
+    /// A runner is stored like this. Its set has to be known.
+    pub fn runner(&mut self, view: RunnerView, now: Duration) {
+        if let Some(borrow) = self.sets.get_mut(&view.set) {
+            borrow.runner(view, now);
+        }
+    }
+
+    /// A runner is not there any more.
+    pub fn runner_gone(&mut self, set: &str, name: &str) {
+        if let Some(borrow) = self.sets.get_mut(set) {
+            borrow.runner_gone(name);
+        }
+    }
+
+    /// What else is known of a set.
+    pub fn stands(&mut self, uid: &str, standing: Standing) {
+        if let Some(borrow) = self.sets.get_mut(uid) {
+            borrow.is_attended = standing.is_attended;
+            borrow.is_enabled = standing.is_enabled;
+            self.services.insert(uid.to_owned(), standing.service);
+        }
+    }
+
+    /// Whether a set is left to ARC for a while.
+    pub fn is_suspended(&self, uid: &str, now: Duration) -> bool {
+        self.sets.get(uid).is_some_and(|borrow| borrow.is_suspended(now))
+    }
+
+    /// Whether runners are being made for any set.
+    pub fn is_making(&self) -> bool {
+        self.sets.values().any(Borrow::is_making)
+    }
+
+    /// Whether this name stands in a journal.
+    pub fn knows(&self, set: &str, runner: &str) -> bool {
+        self.sets.get(set).is_some_and(|borrow| borrow.has(runner))
+    }
+
+    /// The sets that are known.
+    pub fn sets(&self) -> impl Iterator<Item = &Borrow> {
+        self.sets.values()
+    }
+
+    /// The gates, for metrics.
+    pub fn gates(&self) -> impl Iterator<Item = (&GateKey, &Gate)> {
+        self.gates.iter()
+    }
+
+    /// How many calls are under way.
+    pub fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Takes the answer to a call.
+    pub fn answered(&mut self, id: CallId, answer: Answer, now: Duration, unix_ms: i64) {
+        let Some(InFlight { set, task, gate, permit }) = self.calls.remove(&id) else { return };
+        let latency = now.saturating_sub(permit.started());
+        let (signal, retry_after) = match &answer {
+            Answer::Trouble(trouble) => (trouble.signal(), trouble.retry_after()),
+            _ => (Signal::Success { latency }, None),
+        };
+        if let Some(gate) = self.gates.get_mut(&gate) {
+            gate.finish(permit, signal, now, &mut self.rng);
+        }
+        let failures = self.sets.get(&set).map_or(0, |borrow| borrow.failures(&task)) + 1;
+        let pause = Backoff::default().delay(failures, retry_after, &mut self.rng);
+        if let Some(place) = self.sets.get(&set).map(|borrow| borrow.place().clone()) {
+            self.with(&place, now, unix_ms, |borrow, context| borrow.answered(&task, answer, pause, context));
+        }
+    }
+
+    /// Decides what to do now. `unix_ms` is the same moment in milliseconds of the Unix epoch.
+    pub fn step(&mut self, now: Duration, unix_ms: i64) -> Step {
+        let mut orders = Vec::new();
+        let mut wake = None;
+        // A stop because of an open breaker leads to other wishes.
+        for _ in 0..2 {
+            let places: Vec<Place> = self.sets.values().map(|borrow| borrow.place().clone()).collect();
+            for place in &places {
+                self.with(place, now, unix_ms, Borrow::update);
+            }
+            let (is_stopped, next) = self.admit(&mut orders, now, unix_ms);
+            wake = next;
+            if !is_stopped {
+                break;
+            }
+        }
+        let sets = self.sets.values().filter_map(|borrow| borrow.wake(now, &self.settings.timing));
+        let wake = sets.chain(wake).min();
+        let services = &mut self.services;
+        self.sets.retain(|uid, borrow| {
+            let is_kept = !borrow.is_gone();
+            if !is_kept {
+                services.remove(uid);
+            }
+            is_kept
+        });
+        Step { orders, wake, news: std::mem::take(&mut self.news) }
+    }
+
+    /// Lets wishes through the gates, most urgent first; sets take turns. Gives whether a set was stopped, and when a gate
+    /// opens.
+    fn admit(&mut self, orders: &mut Vec<Order>, now: Duration, unix_ms: i64) -> (bool, Option<Duration>) {
+        let mut wishes = self.wishes(now, unix_ms);
+        wishes.sort_by_key(|(_, turn, wish)| (wish.urgency, *turn));
+        let mut closed: Vec<(GateKey, Option<Duration>)> = Vec::new();
+        let (mut wake, mut is_stopped) = (None::<Duration>, false);
+        for (uid, _, wish) in wishes {
+            let key = self.key(&uid, &wish.task.call);
+            if let Some((_, open)) = closed.iter().find(|(closed, _)| *closed == key) {
+                is_stopped |= open.is_some() && self.breaker_is_open(&uid, &wish.task, &key, now, unix_ms);
+                continue;
+            }
+            let concurrency = self.settings.concurrency;
+            let gate = self.gates.entry(key.clone()).or_insert_with(|| Gate::new(concurrency));
+            let until = match gate.admit(now) {
+                Admission::Go(permit) => {
+                    orders.extend(self.begin(&uid, wish.task, key, permit, now));
+                    continue;
+                }
+                Admission::Wait { until } => {
+                    closed.push((key, None));
+                    until
+                }
+                Admission::Open { until } => {
+                    is_stopped |= self.breaker_is_open(&uid, &wish.task, &key, now, unix_ms);
+                    closed.push((key, Some(until)));
+                    Some(until)
+                }
+            };
+            wake = wake.into_iter().chain(until).min();
+        }
+        (is_stopped, wake)
+    }
+
+    fn wishes(&mut self, now: Duration, unix_ms: i64) -> Vec<(String, usize, Wish)> {
+        let mut all = Vec::new();
+        let places: Vec<Place> = self.sets.values().map(|borrow| borrow.place().clone()).collect();
+        for place in places {
+            let wishes = self.with(&place, now, unix_ms, |borrow, context| borrow.wishes(context));
+            all.extend(wishes.into_iter().enumerate().map(|(turn, wish)| (place.uid.clone(), turn, wish)));
+        }
+        all
+    }
+
+    fn begin(
+        &mut self,
+        uid: &str,
+        task: Task,
+        gate: GateKey,
+        permit: Permit,
+        now: Duration,
+    ) -> Option<Order> {
+        let borrow = self.sets.get_mut(uid)?;
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        borrow.begin(id, &task, now);
+        let place = borrow.place().clone();
+        self.calls.insert(id, InFlight { set: uid.to_owned(), task: task.clone(), gate, permit });
+        Some(Order { id, place, task })
+    }
+
+    /// A set whose runners cannot be made gives them back; what only cleans up waits.
+    fn breaker_is_open(
+        &mut self,
+        uid: &str,
+        task: &Task,
+        key: &GateKey,
+        now: Duration,
+        unix_ms: i64,
+    ) -> bool {
+        let Some(borrow) = self.sets.get(uid) else { return false };
+        if !borrow.is_making() || borrow.goal(&task.runner) == Some(Goal::Unmake) {
+            return false;
+        }
+        let upstream = match key {
+            GateKey::Kubernetes => "the API server",
+            GateKey::Service(_) => "the Actions service",
+        };
+        let place = borrow.place().clone();
+        self.with(&place, now, unix_ms, |borrow, context| borrow.stop(Stop::BreakerOpen(upstream), context));
+        true
+    }
+
+    fn key(&self, uid: &str, call: &Call) -> GateKey {
+        match call.upstream() {
+            Upstream::Kubernetes => GateKey::Kubernetes,
+            Upstream::Service => GateKey::Service(self.services.get(uid).cloned().unwrap_or_default()),
+        }
+    }
+
+    fn with<T>(
+        &mut self,
+        place: &Place,
+        now: Duration,
+        unix_ms: i64,
+        act: impl FnOnce(&mut Borrow, &mut Context<'_>) -> T,
+    ) -> T {
+        let Self { settings, rng, sets, news, .. } = self;
+        let ceiling = usize::try_from(settings.concurrency.get()).unwrap_or(usize::MAX);
+        let mut context = Context {
+            now,
+            unix_ms,
+            timing: &settings.timing,
+            with_pods: settings.with_pods,
+            most_under_way: ceiling.saturating_mul(2),
+            rng,
+            news,
+        };
+        let borrow = sets.entry(place.uid.clone()).or_insert_with(|| Borrow::new(place.clone(), now));
+        act(borrow, &mut context)
+    }
+}
