@@ -1,0 +1,159 @@
+//! Makes the calls that the engine asks for, and puts what came of them into its words.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::borrow::Place;
+use super::call::{Answer, Call, FoundSecret, Order, Trouble};
+use super::journal::{Journal, KEY};
+use super::kubernetes::{Kubernetes, MERGE, PATCH};
+use super::template::{self, Template};
+use crate::actions::{Service, ServiceError};
+use headstart_externals::names::RUNNER_SET_LABEL;
+
+/// What the calls for one set are made with.
+#[derive(Clone)]
+pub struct Tools {
+    /// What its runners have in common; why there is nothing where there is nothing.
+    pub template: Result<Arc<Template>, String>,
+    /// Its Actions service, likewise.
+    pub service: Result<Service, String>,
+}
+
+/// Makes calls.
+#[derive(Clone)]
+pub struct Executor {
+    kubernetes: Kubernetes,
+    /// Headstart's own namespace, where journals lie.
+    namespace: String,
+}
+
+impl Executor {
+    /// Calls through `kubernetes`; journals lie in `namespace`.
+    pub fn new(kubernetes: Kubernetes, namespace: &str) -> Self {
+        Self { kubernetes, namespace: namespace.to_owned() }
+    }
+
+    /// Makes one call.
+    pub async fn run(&self, order: &Order, tools: &Tools) -> Answer {
+        let Order { place, task, .. } = order;
+        let answer = match &task.call {
+            Call::CreateJournal(journal) => self.create_journal(journal).await,
+            Call::DeleteJournal(name) => self.delete(&self.journal(name)).await,
+            Call::Register | Call::FindAgent | Call::RemoveAgent(_) => {
+                ask(&task.call, &task.runner, tools).await
+            }
+            call => self.object(call, &task.runner, place, tools).await,
+        };
+        answer.unwrap_or_else(Answer::Trouble)
+    }
+
+    async fn object(&self, call: &Call, name: &str, place: &Place, tools: &Tools) -> Result<Answer, Trouble> {
+        let template = || tools.template.clone().map_err(Trouble::Refused);
+        let Place { namespace, .. } = place;
+        let core = format!("/api/v1/namespaces/{namespace}");
+        let group = format!("/apis/{}/namespaces/{namespace}", template::API_VERSION);
+        let (secret, runner) = (format!("{core}/secrets/{name}"), format!("{group}/ephemeralrunners/{name}"));
+        let api = &self.kubernetes;
+        match call {
+            Call::CreateSecret { runner_id, jit_config } => {
+                let body = template()?.secret(name, *runner_id, jit_config);
+                api.create(&format!("{core}/secrets"), &body).await.map(|_| Answer::Done)
+            }
+            Call::GetSecret => Ok(Answer::Secret(api.get(&secret).await?.map(|found| found_secret(&found)))),
+            Call::DeleteSecret => self.delete(&secret).await,
+            Call::CreateRunner { stamp } => {
+                let body = template()?.runner(name, *stamp);
+                let made = api.create(&format!("{group}/ephemeralrunners"), &body).await?;
+                Ok(Answer::Created(made.metadata.uid))
+            }
+            Call::GetRunner => {
+                let found = api.get_metadata(&runner).await?;
+                Ok(Answer::Runner(found.map(|found| found.metadata.uid)))
+            }
+            Call::SetStatus { runner_id } => {
+                let patch = template::status(name, *runner_id);
+                api.patch(&format!("{runner}/status"), MERGE, &patch).await.map(|_| Answer::Done)
+            }
+            Call::CreatePod { owner } => {
+                let body = template()?.pod(name, owner);
+                api.create(&format!("{core}/pods"), &body).await.map(|_| Answer::Done)
+            }
+            Call::OwnSecret { owner } => {
+                api.patch(&secret, MERGE, &template::owned(name, owner)).await.map(|_| Answer::Done)
+            }
+            Call::HandBack(generation) => {
+                let path = format!("{group}/ephemeralrunnersets/{}", place.name);
+                match api.patch(&path, PATCH, &template::handed_back(*generation)).await {
+                    Ok(written) => Ok(Answer::Returned { generation: written.metadata.generation }),
+                    // A `test` that failed: something else is stored.
+                    Err(Trouble::Refused(_)) => Err(Trouble::Conflict),
+                    Err(trouble) => Err(trouble),
+                }
+            }
+            _ => Err(Trouble::Refused(format!("nobody knows how to do {}", call.code()))),
+        }
+    }
+
+    async fn create_journal(&self, journal: &Journal) -> Result<Answer, Trouble> {
+        let text = journal.text().map_err(|error| Trouble::Refused(error.to_string()))?;
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": journal.name, "namespace": self.namespace, "labels": { RUNNER_SET_LABEL: journal.set },
+            },
+            "data": { KEY: text },
+        });
+        let path = format!("/api/v1/namespaces/{}/configmaps", self.namespace);
+        self.kubernetes.create(&path, &object).await.map(|_| Answer::Done)
+    }
+
+    async fn delete(&self, path: &str) -> Result<Answer, Trouble> {
+        self.kubernetes.delete(path).await.map(|()| Answer::Done)
+    }
+
+    fn journal(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/configmaps/{name}", self.namespace)
+    }
+}
+
+/// A Secret is complete only with all that ARC and the runner read of it.
+fn found_secret(secret: &Value) -> FoundSecret {
+    use base64::Engine as _;
+    let data = &secret["data"];
+    let decoded = |key: &str| base64::prelude::BASE64_STANDARD.decode(data[key].as_str()?).ok();
+    let is_complete = ["jitToken", "runnerName"].iter().all(|key| decoded(key).is_some_and(|text| !text.is_empty()));
+    let number = decoded("runnerId").and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+    FoundSecret { runner_id: number.filter(|_| is_complete) }
+}
+
+async fn ask(call: &Call, name: &str, tools: &Tools) -> Result<Answer, Trouble> {
+    let service = tools.service.as_ref().map_err(|why| Trouble::Refused(why.clone()))?;
+    let answer = match call {
+        Call::Register => {
+            let template = tools.template.as_ref().map_err(|why| Trouble::Refused(why.clone()))?;
+            let registration = service.register(template.scale_set, name, &template.work_folder).await;
+            registration.map(|made| Answer::Registered { runner_id: made.runner_id, jit_config: made.jit_config })
+        }
+        Call::FindAgent => service.find(name).await.map(|found| Answer::Agent(found.map(|agent| agent.id))),
+        Call::RemoveAgent(id) => service.remove(*id).await.map(|()| Answer::Done),
+        _ => return Err(Trouble::Refused(format!("the Actions service knows no {}", call.code()))),
+    };
+    answer.map_err(|error| in_our_words(&error))
+}
+
+fn in_our_words(error: &ServiceError) -> Trouble {
+    let retry_after = error.retry_after();
+    match error {
+        ServiceError::RunnerExists => Trouble::Exists,
+        ServiceError::JobStillRunning => Trouble::Conflict,
+        ServiceError::Throttled { .. } => Trouble::PushedBack { retry_after },
+        ServiceError::Unavailable { status: 503, .. } => Trouble::Unavailable { retry_after },
+        ServiceError::TimedOut(_) => Trouble::TimedOut,
+        ServiceError::Refused(_) | ServiceError::Unauthorized(_) => Trouble::Refused(error.to_string()),
+        ServiceError::Unavailable { .. }
+        | ServiceError::Unreachable { .. }
+        | ServiceError::Answer(_) => Trouble::Failed { retry_after, why: error.to_string() },
+    }
+}

@@ -1,0 +1,41 @@
+//! Secrets of ours without a runner: what no journal tells of any more, as after a journal was deleted by hand. Pure.
+
+use std::time::Duration;
+
+/// How old a Secret must be before it counts as left over; a runner follows its Secret within seconds.
+pub const OLD: Duration = Duration::from_secs(600);
+
+/// A Secret that carries our label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OurSecret {
+    /// Its name, which is its runner's.
+    pub name: String,
+    /// UID of the set that it was made for.
+    pub set: String,
+    /// The registration that it belongs to, if that can be read.
+    pub runner_id: Option<i64>,
+    /// How old it is.
+    pub age: Duration,
+}
+
+/// Those that are left over: old, no runner has their name, and no journal tells of them.
+pub fn left_over(
+    secrets: Vec<OurSecret>,
+    has_runner: impl Fn(&OurSecret) -> bool,
+    is_known: impl Fn(&OurSecret) -> bool,
+) -> Vec<OurSecret> {
+    secrets.into_iter().filter(|secret| secret.age >= OLD && !has_runner(secret) && !is_known(secret)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_old_and_nobodys_is_left_over() {
+        let secret = |name: &str, age| OurSecret { name: name.to_owned(), set: "u".to_owned(), runner_id: Some(1), age };
+        let all = vec![secret("live", OLD), secret("journaled", OLD), secret("new", OLD / 2), secret("left", OLD)];
+        let left = left_over(all, |secret| secret.name == "live", |secret| secret.name == "journaled");
+        assert_eq!(left.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["left"]);
+    }
+}

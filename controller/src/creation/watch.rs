@@ -1,0 +1,177 @@
+//! What is watched: in each namespace where runners may be made the runner sets, their runners and their owners; listeners in
+//! all namespaces, since ARC keeps them in its own. A watch that begins anew tells what is gone meanwhile.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures::stream::{BoxStream, SelectAll};
+use futures::{StreamExt as _, stream};
+use headstart_runtime::trouble::Trouble;
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use super::objects::{Listener, Owner, Runner, RunnerSet};
+
+/// How long the API server keeps a watch, in seconds: shorter than a connection may be silent.
+const WATCH: u32 = 45;
+
+/// Something that a watch brought.
+#[derive(Debug)]
+pub enum Seen {
+    /// A runner set.
+    Set(Box<RunnerSet>),
+    /// A runner.
+    Runner(Box<Runner>),
+    /// An AutoscalingRunnerSet.
+    Owner(Box<Owner>),
+    /// A listener.
+    Listener(Box<Listener>),
+    /// An object that is not there any more, as it was last seen.
+    Gone(Kind, String),
+    /// All objects of a kind in a place were listed once.
+    Listed(Kind, Option<String>),
+}
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// EphemeralRunnerSets.
+    Set,
+    /// EphemeralRunners.
+    Runner,
+    /// AutoscalingRunnerSets.
+    Owner,
+    /// AutoscalingListeners.
+    Listener,
+}
+
+type Stream = BoxStream<'static, (Option<String>, Vec<Seen>)>;
+
+/// All watches.
+pub struct Watches {
+    client: Client,
+    namespaces: BTreeMap<String, HashSet<Kind>>,
+    are_listeners_listed: bool,
+    streams: SelectAll<Stream>,
+}
+
+impl Watches {
+    /// Begins to watch listeners.
+    pub fn new(client: Client) -> Self {
+        let listeners = follow(Api::all(client.clone()), Kind::Listener, None, |listener| {
+            Seen::Listener(Box::new(listener))
+        });
+        let streams = stream::select_all([listeners]);
+        Self { client, namespaces: BTreeMap::new(), are_listeners_listed: false, streams }
+    }
+
+    /// Watches these namespaces too from now on; others stay watched, since what was begun there has to be ended.
+    pub fn include<'n>(&mut self, namespaces: impl IntoIterator<Item = &'n String>) {
+        for namespace in namespaces {
+            if self.namespaces.contains_key(namespace) {
+                continue;
+            }
+            self.namespaces.insert(namespace.clone(), HashSet::new());
+            let place = || Some(namespace.clone());
+            let (sets, runners, owners) = (self.api(namespace), self.api(namespace), self.api(namespace));
+            self.streams.push(follow(sets, Kind::Set, place(), |set| Seen::Set(Box::new(set))));
+            self.streams.push(follow(runners, Kind::Runner, place(), |runner| Seen::Runner(Box::new(runner))));
+            self.streams.push(follow(owners, Kind::Owner, place(), |owner: Owner| Seen::Owner(Box::new(owner))));
+        }
+    }
+
+    fn api<K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Whether everything in a namespace was listed once, and all listeners.
+    pub fn is_listed(&self, namespace: &str) -> bool {
+        self.are_listeners_listed && self.namespaces.get(namespace).is_some_and(|kinds| kinds.len() == 3)
+    }
+
+    /// The next things that are seen.
+    pub async fn next(&mut self) -> anyhow::Result<Vec<Seen>> {
+        let Some((_, seen)) = self.streams.next().await else { anyhow::bail!("the watches ended") };
+        for seen in &seen {
+            match seen {
+                Seen::Listed(Kind::Listener, _) => self.are_listeners_listed = true,
+                Seen::Listed(kind, Some(namespace)) => {
+                    self.namespaces.entry(namespace.clone()).or_default().insert(*kind);
+                }
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// Follows one kind in one place.
+fn follow<K>(api: Api<K>, kind: Kind, place: Option<String>, seen: fn(K) -> Seen) -> Stream
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let events = watcher(api, watcher::Config::default().timeout(WATCH)).default_backoff();
+    let events = events.modify(|object| object.meta_mut().managed_fields = None);
+    let mut known = Known::default();
+    let mut trouble = Trouble::default();
+    let of = place.clone();
+    let events = events.map(move |event| match event {
+        Ok(event) => {
+            if trouble.is_over() {
+                tracing::info!(kind = %K::kind(&()), namespace = of.as_deref(), "the watch works again");
+            }
+            (of.clone(), known.take(event, kind, of.as_deref(), seen))
+        }
+        Err(error) => {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            if trouble.is_news(&error) {
+                tracing::warn!(kind = %K::kind(&()), namespace = of.as_deref(), error, "watch failed; trying again");
+            }
+            (of.clone(), Vec::new())
+        }
+    });
+    events.boxed()
+}
+
+/// The objects of one watch, by UID, so that what is gone after a new list is told.
+#[derive(Default)]
+struct Known {
+    there: HashSet<String>,
+    listed: HashSet<String>,
+}
+
+impl Known {
+    fn take<K: Resource>(&mut self, event: Event<K>, kind: Kind, place: Option<&str>, seen: fn(K) -> Seen) -> Vec<Seen> {
+        match event {
+            Event::Apply(object) => {
+                self.there.insert(uid(&object));
+                vec![seen(object)]
+            }
+            Event::Delete(object) => {
+                self.there.remove(&uid(&object));
+                vec![Seen::Gone(kind, uid(&object))]
+            }
+            Event::Init => {
+                self.listed.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                self.listed.insert(uid(&object));
+                vec![seen(object)]
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let before = std::mem::replace(&mut self.there, listed);
+                let gone = before.into_iter().filter(|uid| !self.there.contains(uid));
+                let mut all: Vec<Seen> = gone.map(|uid| Seen::Gone(kind, uid)).collect();
+                all.push(Seen::Listed(kind, place.map(str::to_owned)));
+                all
+            }
+        }
+    }
+}
+
+fn uid<K: Resource>(object: &K) -> String {
+    object.meta().uid.clone().unwrap_or_default()
+}
