@@ -315,7 +315,8 @@ fn runners_are_created_concurrently_nowhere_until_a_namespace_is_named() {
     let default = Config::parse(&sound()).unwrap().runner_creation;
     assert!(default.namespaces.is_empty());
     assert_eq!(default.level, Level::Pods);
-    let creation = |section: &str| sound().replace("profiles:", &format!("runnerCreation: {section}\nprofiles:"));
+    let creation =
+        |section: &str| sound().replace("profiles:", &format!("runnerCreation: {section}\nprofiles:"));
     let named = Config::parse(&creation("{namespaces: [b, a, b], level: runners}")).unwrap().runner_creation;
     assert_eq!(named.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(named.level, Level::Runners);

@@ -49,7 +49,16 @@ pub(super) fn check(file: FileConfig, mut problems: Problems) -> Result<Config, 
         .collect();
     check_unique_names(&profiles, &mut problems);
     if problems.is_empty() {
-        Ok(Config { host_root, node_selector, limits, verify, rollout, startup_taints, runner_creation, profiles })
+        Ok(Config {
+            host_root,
+            node_selector,
+            limits,
+            verify,
+            rollout,
+            startup_taints,
+            runner_creation,
+            profiles,
+        })
     } else {
         Err(problems)
     }
