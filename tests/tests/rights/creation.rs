@@ -3,11 +3,13 @@
 
 use headstart_externals::pin::Generation;
 use headstart_tests::played::OURS;
+use headstart_tests::wait::until;
 use serde_json::{Value, json};
 
 use super::world::{RUNNERS, Request, Target, World};
 
 const SET: Target = ("EphemeralRunnerSet", RUNNERS, "set");
+const IDLE: Target = ("EphemeralRunnerSet", RUNNERS, "idle");
 const RUNNER: Target = ("EphemeralRunner", RUNNERS, "runner-1");
 const SECRET: Target = ("Secret", RUNNERS, "runner-1");
 const FOREIGN: Target = ("Secret", RUNNERS, "github");
@@ -28,8 +30,18 @@ const GRANTED: [(&str, &[&str]); 9] = [
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
 #[tokio::test]
-async fn rights_end_at_the_namespaces_that_are_bound() {
+async fn what_creates_runners_can_do_nothing_else() {
     let world = World::with("examples/runner-creation").await;
+    rights_end_at_the_namespaces_that_are_bound(&world).await;
+    a_set_is_handed_back_as_its_listener_asked(&world).await;
+    nothing_asked_is_handed_back_as_nothing(&world).await;
+    runners_are_those_of_a_set_and_keep_their_number(&world).await;
+    secrets_are_its_own_and_change_owners_only(&world).await;
+    pods_are_those_of_runners(&world).await;
+    expressions_fit_the_types_of_what_they_judge(&world).await;
+}
+
+async fn rights_end_at_the_namespaces_that_are_bound(world: &World) {
     for (resource, granted) in GRANTED {
         for verb in VERBS {
             // Which pods carry a version is asked everywhere, with or without runners.
@@ -86,24 +98,22 @@ async fn journals_come_and_go(world: &World) {
 }
 
 /// A set as ARC makes it, at a stage of its life.
-fn set(patch_id: i64) -> Value {
+fn set(name: &str, generation: Generation) -> Value {
     json!({
         "apiVersion": "actions.github.com/v1alpha1", "kind": SET.0,
         "metadata": {
-            "name": SET.2, "namespace": RUNNERS, "labels": { "a": "b" }, "annotations": { "c": "d" },
+            "name": name, "namespace": RUNNERS, "labels": { "a": "b" }, "annotations": { "c": "d" },
             "finalizers": ["ephemeralrunnerset.actions.github.com/finalizer"],
         },
         "spec": {
-            "patchID": patch_id,
+            "patchID": generation.pinned(),
             "ephemeralRunnerSpec": { "githubConfigUrl": "https://github.com/o/r", "spec": { "containers": [] } },
         },
     })
 }
 
-#[tokio::test]
-async fn a_set_is_handed_back_as_its_listener_asked_and_stays_as_it_is_otherwise() {
-    let world = World::with("examples/runner-creation").await;
-    world.given(set(Generation::pinnable(3, 7).unwrap().pinned())).await;
+async fn a_set_is_handed_back_as_its_listener_asked(world: &World) {
+    world.given(set(SET.2, Generation::pinnable(3, 7).unwrap())).await;
     let owner = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "u" }]);
     for metadata in [
         json!({ "labels": { "new": "x" } }),
@@ -148,12 +158,10 @@ async fn a_set_is_handed_back_as_its_listener_asked_and_stays_as_it_is_otherwise
     world.allowed(&Request::Merge(SET, same)).await;
 }
 
-#[tokio::test]
-async fn nothing_given_back_means_a_set_without_replicas() {
-    let world = World::with("examples/runner-creation").await;
-    world.given(set(Generation::pinnable(0, 9).unwrap().pinned())).await;
+async fn nothing_asked_is_handed_back_as_nothing(world: &World) {
+    world.given(set(IDLE.2, Generation::pinnable(0, 9).unwrap())).await;
     let stored =
-        world.allowed(&Request::Merge(SET, json!({ "spec": { "replicas": null, "patchID": 9 } }))).await;
+        world.allowed(&Request::Merge(IDLE, json!({ "spec": { "replicas": null, "patchID": 9 } }))).await;
     assert_eq!(stored["spec"]["patchID"], 9);
 }
 
@@ -178,9 +186,7 @@ fn runner(owners: &[Value]) -> Value {
     })
 }
 
-#[tokio::test]
-async fn runners_are_those_of_a_set_and_keep_their_number() {
-    let world = World::with("examples/runner-creation").await;
+async fn runners_are_those_of_a_set_and_keep_their_number(world: &World) {
     let set = || owner("EphemeralRunnerSet", "set");
     for owners in [
         &[][..],
@@ -221,9 +227,7 @@ fn secret(name: &str, labels: Value, kind: &str) -> Value {
     })
 }
 
-#[tokio::test]
-async fn secrets_are_its_own_and_change_owners_only() {
-    let world = World::with("examples/runner-creation").await;
+async fn secrets_are_its_own_and_change_owners_only(world: &World) {
     let ours = json!({ "headstart.dev/runner-set": "uid-1" });
     let only_ours = "only Secrets with the label headstart.dev/runner-set";
     world.given(secret(FOREIGN.2, json!({}), "Opaque")).await;
@@ -262,9 +266,7 @@ async fn secrets_are_its_own_and_change_owners_only() {
     world.allowed(&Request::Delete(SECRET)).await;
 }
 
-#[tokio::test]
-async fn pods_are_those_of_runners() {
-    let world = World::with("examples/runner-creation").await;
+async fn pods_are_those_of_runners(world: &World) {
     let pod = |label: Option<&str>, owners: &[Value]| {
         let labels = label.map_or(json!({}), |value| json!({ "actions-ephemeral-runner": value }));
         Request::Create(json!({
@@ -290,4 +292,22 @@ async fn pods_are_those_of_runners() {
         world.refused(&pod(Some("True"), owners), "of an EphemeralRunner of the same name only").await;
     }
     world.allowed(&pod(Some("True"), &[its_runner()])).await;
+}
+
+/// The API server would judge without types too, but says which fields it does not know.
+async fn expressions_fit_the_types_of_what_they_judge(world: &World) {
+    let get = ["get", "validatingadmissionpolicies", "--output=json"];
+    let policies = until("all policies were looked at", || async {
+        let found: Value = serde_json::from_str(&world.control_plane.kubectl(&get).unwrap()).unwrap();
+        let policies = found["items"].as_array().unwrap().clone();
+        let is_checked = |policy: &Value| policy["status"]["observedGeneration"].is_number();
+        policies.iter().all(is_checked).then_some(policies)
+    })
+    .await;
+    // The checker knows no map of quantities, which a node's capacity is.
+    let is_known = |policy: &&Value| policy["metadata"]["name"] == "headstart-controller-nodes";
+    for policy in policies.iter().filter(|policy| !is_known(policy)) {
+        let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+        assert!(warnings.is_null(), "{}: {warnings:#}", policy["metadata"]["name"]);
+    }
 }

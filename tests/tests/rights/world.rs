@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The namespace that the example binds.
-pub const RUNNERS: &str = "arc-runners";
+pub(crate) const RUNNERS: &str = "arc-runners";
 
 /// What a request came to: the object, or the API server's words.
-pub type Answer = Result<Value, String>;
+pub(crate) type Answer = Result<Value, String>;
 
 /// The cluster; gone when dropped.
-pub struct World {
-    pub control_plane: ControlPlane,
+pub(crate) struct World {
+    pub(crate) control_plane: ControlPlane,
     /// With all rights.
-    pub admin: Client,
+    pub(crate) admin: Client,
     /// With those of the controller's ServiceAccount.
-    pub controller: Client,
+    pub(crate) controller: Client,
     _folder: TempDir,
 }
 
 impl World {
     /// Installs a folder of `deploy/`.
-    pub async fn with(folder: &str) -> Self {
+    pub(crate) async fn with(folder: &str) -> Self {
         let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
         let crds = repository().join("tests/bed/arc/crds.yaml").display().to_string();
         control_plane.kubectl(&["apply", "-f", &crds]).unwrap();
@@ -50,7 +50,7 @@ impl World {
     }
 
     /// What the controller would be told of its own rights, as it asks before it publishes a set.
-    pub async fn can_i(&self, verb: &str, resource: &str, namespace: Option<&str>) -> bool {
+    pub(crate) async fn can_i(&self, verb: &str, resource: &str, namespace: Option<&str>) -> bool {
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let review = json!({ "spec": { "resourceAttributes": {
@@ -63,12 +63,12 @@ impl World {
     }
 
     /// Creates an object in its namespace, with all rights.
-    pub async fn given(&self, object: Value) -> Value {
+    pub(crate) async fn given(&self, object: Value) -> Value {
         create(&self.admin, &object, false).await.unwrap()
     }
 
     /// The controller does it.
-    pub async fn allowed(&self, request: &Request) -> Value {
+    pub(crate) async fn allowed(&self, request: &Request) -> Value {
         let send = || async { send(&self.controller, request, false).await.ok() };
         match send().await {
             Some(answer) => answer,
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// The controller would be refused in these words. API servers take over a new policy a moment later.
-    pub async fn refused(&self, request: &Request, words: &str) {
+    pub(crate) async fn refused(&self, request: &Request, words: &str) {
         until(&format!("{request:?} is refused: {words}"), || async {
             let refused = send(&self.controller, request, true).await.err()?;
             refused.contains(words).then_some(())
@@ -89,7 +89,7 @@ impl World {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub enum Request {
+pub(crate) enum Request {
     Create(Value),
     Merge(Target, Value),
     MergeStatus(Target, Value),
@@ -98,7 +98,7 @@ pub enum Request {
 }
 
 /// Kind, namespace and name of an object.
-pub type Target = (&'static str, &'static str, &'static str);
+pub(crate) type Target = (&'static str, &'static str, &'static str);
 
 async fn send_text(client: &Client, request: &Request) -> String {
     send(client, request, true).await.err().unwrap_or_default()
