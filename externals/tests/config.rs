@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use headstart_externals::config::{Config, Source};
+use headstart_externals::config::{Config, Level, Source};
 use headstart_externals::selection::Entries;
 
 const SHA: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -66,7 +66,8 @@ fn the_embedded_configuration_is_the_node16_profile() {
 
 #[test]
 fn the_documented_example_is_accepted() {
-    Config::parse(include_str!("../../docs/config.example.yaml")).unwrap();
+    let config = Config::parse(include_str!("../../docs/config.example.yaml")).unwrap();
+    assert!(!config.runner_creation.namespaces.is_empty(), "shows how one is named");
 }
 
 #[test]
@@ -307,6 +308,28 @@ fn settings_of_the_rollout_have_defaults_and_bounds() {
     let set = "limits: {reserveBytes: 0}\nstartupTaints: [headstart.dev/cache-not-ready]\nprofiles:";
     let config = Config::parse(&sound().replace("profiles:", set)).unwrap();
     assert_eq!((config.limits.reserve_bytes, config.startup_taints.len()), (0, 1));
+}
+
+#[test]
+fn runners_are_created_concurrently_nowhere_until_a_namespace_is_named() {
+    let default = Config::parse(&sound()).unwrap().runner_creation;
+    assert!(default.namespaces.is_empty());
+    assert_eq!(default.level, Level::Pods);
+    let creation =
+        |section: &str| sound().replace("profiles:", &format!("runnerCreation: {section}\nprofiles:"));
+    let named = Config::parse(&creation("{namespaces: [b, a, b], level: runners}")).unwrap().runner_creation;
+    assert_eq!(named.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(named.level, Level::Runners);
+    for (section, path, words) in [
+        ("{namespaces: [a, 'b*']}", "runnerCreation.namespaces[1]", "is not the name of a namespace"),
+        ("{namespaces: [arc.runners]}", "runnerCreation.namespaces[0]", "inner dashes"),
+        ("{namespace: [a]}", "runnerCreation.namespace", "unknown field"),
+    ] {
+        one_problem("profiles:", &format!("runnerCreation: {section}\nprofiles:"), path, words);
+    }
+    let problems = problems_of(&creation("{level: secrets}"));
+    assert!(problems[0].0.starts_with("line 2"), "{problems:?}");
+    assert!(problems[0].1.contains("pods") && problems[0].1.contains("runners"), "{problems:?}");
 }
 
 #[test]

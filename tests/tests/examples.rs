@@ -20,6 +20,9 @@ use headstart_tests::programs::{program, repository};
 use headstart_tests::tree::{self, NODE16, STAND_IN};
 use serde_json::{Value, json};
 
+/// The namespace of runners in the example that creates them.
+const RUNNERS: &str = "arc-runners";
+
 /// An example, rendered.
 struct Example {
     folder: PathBuf,
@@ -78,8 +81,29 @@ fn check_completeness(example: &Example, shipped: &[Value]) {
     }
     let shipped: BTreeSet<String> = shipped.iter().map(name).collect();
     for object in &example.objects {
-        assert!(is_stage(object) || shipped.contains(&name(object)), "{} is new", name(object));
+        let is_known = is_stage(object) || shipped.contains(&name(object)) || is_of_creation(object);
+        assert!(is_known, "{} is new", name(object));
     }
+}
+
+/// Whether the component that creates runners brings it.
+fn is_of_creation(object: &Value) -> bool {
+    object["metadata"]["name"].as_str().unwrap().starts_with("headstart-runner-")
+}
+
+/// Rights in runner namespaces come with the component alone, and with one binding for each namespace.
+fn check_creation(example: &Example) {
+    let brought: Vec<String> =
+        example.objects.iter().filter(|object| is_of_creation(object)).map(name).collect();
+    if !example.folder.ends_with("runner-creation") {
+        assert!(brought.is_empty(), "{}: {brought:?}", example.folder.display());
+        return;
+    }
+    let bound =
+        example.objects.iter().filter(|object| object["roleRef"]["name"] == "headstart-runner-creation");
+    let places: Vec<_> = bound.map(|object| (&object["kind"], &object["metadata"]["namespace"])).collect();
+    assert_eq!(places, [(&json!("RoleBinding"), &json!(RUNNERS))]);
+    assert!(named(&example.objects, "ClusterRoleBinding/headstart-runner-listeners").is_some());
 }
 
 /// There is one stage for each runner image, and it is the shipped one but for names and image.
@@ -177,14 +201,16 @@ fn check_profiles(examples: &[Example]) {
 async fn examples_are_complete_and_an_api_server_takes_them() {
     let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
     let shipped = objects(&control_plane);
+    control_plane.kubectl(&["create", "namespace", RUNNERS]).unwrap();
     let examples = Example::all(&control_plane);
-    assert!(examples.len() >= 2);
+    assert!(examples.len() >= 3);
     for example in &examples {
         check_completeness(example, &shipped);
         check_stages(example, &shipped);
         check_credentials(example);
         check_root(example);
         check_probes(&example.objects);
+        check_creation(example);
         // One after the other, as somebody who changes over would.
         control_plane.kubectl(&["apply", "-k", example.folder.to_str().unwrap()]).unwrap();
     }

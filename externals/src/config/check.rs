@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::file::{FileConfig, FileEntries, FileHooks, FileProfile, FileRevision};
+use super::file::{FileConfig, FileEntries, FileHooks, FileProfile, FileRevision, FileRunnerCreation};
 use super::problem::Problems;
-use super::{Config, Hooks, Profile, Revision, preset};
+use super::{Config, Hooks, Profile, Revision, RunnerCreation, preset};
 use crate::glob;
 use crate::image::{self, ImagePattern};
 use crate::names::API_VERSION;
@@ -35,6 +35,7 @@ pub(super) fn check(file: FileConfig, mut problems: Problems) -> Result<Config, 
     let verify = bounds::check_verify(&file.verify, &mut problems);
     let rollout = bounds::check_rollout(&file.rollout, &mut problems);
     let startup_taints = bounds::check_taints(&file.startup_taints, &mut problems);
+    let runner_creation = check_runner_creation(file.runner_creation, &mut problems);
     if profiles.is_empty() {
         problems.add(
             "profiles",
@@ -48,10 +49,31 @@ pub(super) fn check(file: FileConfig, mut problems: Problems) -> Result<Config, 
         .collect();
     check_unique_names(&profiles, &mut problems);
     if problems.is_empty() {
-        Ok(Config { host_root, node_selector, limits, verify, rollout, startup_taints, profiles })
+        Ok(Config {
+            host_root,
+            node_selector,
+            limits,
+            verify,
+            rollout,
+            startup_taints,
+            runner_creation,
+            profiles,
+        })
     } else {
         Err(problems)
     }
+}
+
+fn check_runner_creation(file: FileRunnerCreation, problems: &mut Problems) -> RunnerCreation {
+    for (at, name) in file.namespaces.iter().enumerate() {
+        if !labels::is_dns_label(name) {
+            let message = format!(
+                "{name:?} is not the name of a namespace: lower-case letters, digits and inner dashes, at most 63 characters"
+            );
+            problems.add(format!("runnerCreation.namespaces[{at}]"), message);
+        }
+    }
+    RunnerCreation { namespaces: file.namespaces.into_iter().collect(), level: file.level }
 }
 
 fn check_unique_names(profiles: &[Profile], problems: &mut Problems) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de};
 
 use super::problem::Problems;
-use super::{ArchiveFormat, OwnTemplate};
+use super::{ArchiveFormat, Level, OwnTemplate};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -17,6 +17,7 @@ pub(super) struct FileConfig {
     pub(super) verify: FileVerify,
     pub(super) rollout: FileRollout,
     pub(super) startup_taints: Vec<String>,
+    pub(super) runner_creation: FileRunnerCreation,
     pub(super) profiles: Vec<FileProfile>,
 }
 
@@ -45,6 +46,13 @@ pub(super) struct FileRollout {
     pub(super) grace_seconds: Option<u64>,
     pub(super) keep_seconds: Option<u64>,
     pub(super) paused: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FileRunnerCreation {
+    pub(super) namespaces: Vec<String>,
+    pub(super) level: Level,
 }
 
 #[derive(Default, Deserialize)]

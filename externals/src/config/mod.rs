@@ -38,6 +38,8 @@ pub struct Config {
     pub rollout: Rollout,
     /// Keys of the taints that the controller takes from a node once its cache is ready; default none.
     pub startup_taints: BTreeSet<String>,
+    /// Where runners are created concurrently, and how much of each.
+    pub runner_creation: RunnerCreation,
     /// At least one profile, in the order of the file.
     pub profiles: Vec<Profile>,
 }
@@ -79,6 +81,26 @@ pub struct Rollout {
     pub keep: Duration,
     /// Nothing new is offered and nothing is retired; default false.
     pub paused: bool,
+}
+
+/// Where runners are created concurrently, beside the namespaces and runner sets that ask for it by label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunnerCreation {
+    /// Namespaces that count as if they were labelled `enabled`; default none. A label of their own wins.
+    pub namespaces: BTreeSet<String>,
+    /// How far each runner is made; default [`Level::Pods`].
+    pub level: Level,
+}
+
+/// How far the controller makes each runner before ARC takes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Level {
+    /// Registration, Secret, runner and pod.
+    #[default]
+    Pods,
+    /// Everything but the pod, which ARC makes.
+    Runners,
 }
 
 /// A named recipe for trees.

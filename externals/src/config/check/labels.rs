@@ -1,4 +1,5 @@
-//! The syntax of Kubernetes labels: what goes into a pod's affinity must be something that the API server accepts.
+//! The syntax of Kubernetes labels and namespaces: what goes into a pod's affinity must be something that the API server
+//! accepts, and a namespace that cannot exist is a typing error.
 
 /// Longest name and longest value.
 const MAX: usize = 63;
@@ -17,6 +18,11 @@ pub(super) fn is_key(key: &str) -> bool {
 /// Whether `value` may be a label value, which may also be empty.
 pub(super) fn is_value(value: &str) -> bool {
     value.is_empty() || is_name(value)
+}
+
+/// Whether `name` may be the name of a namespace.
+pub(super) fn is_dns_label(name: &str) -> bool {
+    name.len() <= MAX && !name.contains('.') && is_prefix(name)
 }
 
 fn is_name(name: &str) -> bool {
@@ -47,5 +53,13 @@ mod tests {
             assert!(!is_key(wrong), "{wrong}");
         }
         assert!(!is_value("x y z") && !is_value("x-"));
+    }
+
+    #[test]
+    fn namespaces_are_judged_as_the_api_server_does() {
+        assert!(["a", "7", "arc-runners", &"x".repeat(63)].into_iter().all(is_dns_label));
+        for wrong in ["", "-a", "a-", "a.b", "A", "a_b", "a b", "*", "ä", &"x".repeat(64)] {
+            assert!(!is_dns_label(wrong), "{wrong}");
+        }
     }
 }

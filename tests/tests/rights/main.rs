@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod creation;
+mod world;
+
 use headstart_externals::names::NODE_CONDITION;
 use headstart_tests::bed::control_plane::client_of;
 use headstart_tests::bed::{ControlPlane, Minor};
@@ -76,8 +79,10 @@ async fn tokens_can_do_nothing_but_their_duty() {
 #[tokio::test]
 async fn what_bounds_an_account_is_there_before_it_may_do_anything() {
     let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
-    for folder in ["deploy", "deploy/examples/current-runners", "deploy/examples/release-archive"] {
-        let objects = rendered(&control_plane, &repository().join(folder));
+    let examples =
+        ["current-runners", "release-archive", "runner-creation"].map(|name| format!("examples/{name}"));
+    for folder in [String::new()].into_iter().chain(examples) {
+        let objects = rendered(&control_plane, &repository().join("deploy").join(&folder));
         let place = |wanted: fn(&str) -> bool| {
             let kinds = objects
                 .iter()
