@@ -1,22 +1,21 @@
 //! What holds for every review, however mangled: it is allowed, a patch applies and changes two fields, and whoever asks
 //! again with what came of it gets no further change.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use headstart_externals::pin::Generation;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::review;
 use super::route::{Served, known};
 
-/// Places of a review that a decision may look at, or stumble over.
+/// Places of the objects in a review that a decision may look at, or stumble over.
 const PLACES: &[&str] = &[
-    "/request/operation",
-    "/request/dryRun",
-    "/request/kind/kind",
-    "/request/userInfo",
-    "/request/userInfo/username",
     "/request/object",
     "/request/object/metadata",
     "/request/object/metadata/uid",
@@ -45,6 +44,7 @@ fn value() -> impl Strategy<Value = Value> {
         json!({}),
         json!({ "replicas": 9, "patchID": 8 }),
         json!({ "replicas": null, "patchID": 8 }),
+        json!({ "replicas": 0, "patchID": Generation { replicas: 4, patch_id: 6 }.pinned() }),
         json!({ "patchID": 8, "replicas": "x" }),
         json!("Outdated"),
         json!("Running"),
@@ -53,8 +53,22 @@ fn value() -> impl Strategy<Value = Value> {
     prop_oneof![2 => numbers.prop_map(Value::from), 1 => select(odd.to_vec())]
 }
 
+/// The API server writes the envelope, so there the types are right.
+fn envelope() -> impl Strategy<Value = (&'static str, Value)> {
+    select(vec![
+        ("/request/operation", json!("UPDATE")),
+        ("/request/operation", json!("DELETE")),
+        ("/request/dryRun", json!(true)),
+        ("/request/dryRun", json!(null)),
+        ("/request/kind/kind", json!("EphemeralRunner")),
+        ("/request/userInfo", json!({})),
+        ("/request/userInfo/username", json!("admin")),
+    ])
+}
+
 fn mangled() -> impl Strategy<Value = Value> {
-    proptest::collection::vec((select(PLACES.to_vec()), value()), 0..4).prop_map(|changes| {
+    let change = prop_oneof![8 => (select(PLACES.to_vec()), value()), 1 => envelope()];
+    proptest::collection::vec(change, 0..4).prop_map(|changes| {
         let mut review = review();
         for (place, value) in changes {
             if let Some(found) = review.pointer_mut(place) {
@@ -68,8 +82,25 @@ fn mangled() -> impl Strategy<Value = Value> {
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
 
+/// What is known is new each time, since it is trusted for seconds only.
 fn admit(review: &Value) -> (String, Value) {
     RUNTIME.block_on(async { Served::new(known()).admit(review).await })
+}
+
+/// Reviews that are all left alone would prove nothing.
+#[test]
+fn mangled_reviews_are_decided_in_many_ways() {
+    let mut runner = TestRunner::deterministic();
+    let mangled = mangled();
+    let mut seen = BTreeMap::new();
+    for _ in 0..1_000 {
+        let (reason, _) = admit(&mangled.new_tree(&mut runner).unwrap().current());
+        *seen.entry(reason).or_insert(0) += 1;
+    }
+    assert!(
+        seen["pinned"] > 50 && seen["re-pinned"] > 5 && seen["unreadable"] > 50 && seen.len() > 10,
+        "{seen:?}"
+    );
 }
 
 proptest! {
