@@ -44,7 +44,6 @@ fn value() -> impl Strategy<Value = Value> {
         json!({}),
         json!({ "replicas": 9, "patchID": 8 }),
         json!({ "replicas": null, "patchID": 8 }),
-        json!({ "replicas": 0, "patchID": Generation { replicas: 4, patch_id: 6 }.pinned() }),
         json!({ "patchID": 8, "replicas": "x" }),
         json!("Outdated"),
         json!("Running"),
@@ -68,8 +67,13 @@ fn envelope() -> impl Strategy<Value = (&'static str, Value)> {
 
 fn mangled() -> impl Strategy<Value = Value> {
     let change = prop_oneof![8 => (select(PLACES.to_vec()), value()), 1 => envelope()];
-    proptest::collection::vec(change, 0..4).prop_map(|changes| {
+    let changes = proptest::collection::vec(change, 0..4);
+    (any::<bool>(), changes).prop_map(|(is_pinned, changes)| {
         let mut review = review();
+        if is_pinned {
+            let generation = Generation { replicas: 4, patch_id: 6 };
+            review["request"]["oldObject"]["spec"] = json!({ "replicas": 0, "patchID": generation.pinned() });
+        }
         for (place, value) in changes {
             if let Some(found) = review.pointer_mut(place) {
                 *found = value;
