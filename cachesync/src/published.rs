@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use headstart_externals::names::STATE_KEY;
 use headstart_externals::state::{Phase, PublishedState};
 use headstart_externals::version::VersionName;
-use headstart_runtime::config_map::{self, ConfigMapKey, Followers, Reading};
+use headstart_runtime::config_map::{self, ConfigMapName, Followers, Reading};
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 use kube::Client;
@@ -63,7 +63,7 @@ impl Published {
         name: String,
         shutdown: Shutdown,
     ) -> anyhow::Result<()> {
-        let what = ConfigMapKey { namespace, name, key: STATE_KEY };
+        let what = ConfigMapName { namespace, name };
         let mut trouble = Trouble::default();
         config_map::follow(client, what, Followers::Many, shutdown, |reading| {
             self.take(reading, &mut trouble)
@@ -73,8 +73,10 @@ impl Published {
 
     fn take(&self, reading: Reading, trouble: &mut Trouble) {
         let parsed = match reading {
-            Reading::Text(text) => PublishedState::parse(&text),
-            Reading::NoKey => Err(format!("it has no key {STATE_KEY}")),
+            Reading::Data(data) => match data.get(STATE_KEY) {
+                Some(text) => PublishedState::parse(text),
+                None => Err(format!("it has no key {STATE_KEY}")),
+            },
             // Before the controller's first word that is no trouble.
             Reading::Gone => return self.set(None),
         };

@@ -1,7 +1,9 @@
-//! Following one key of one ConfigMap: read again and again, and at once when a watch says that it changed.
+//! Following one ConfigMap: read again and again, and at once when a watch says that it changed. Whoever needs several of its
+//! keys gets them from the same read.
 //!
 //! Only reads count. A watch may hang or lag behind without a sign, so it is a hint when to read, never a source.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -36,24 +38,20 @@ pub enum Followers {
     Many,
 }
 
-/// Which text to follow.
+/// Which ConfigMap to follow.
 #[derive(Clone, Debug)]
-pub struct ConfigMapKey {
-    /// Namespace of the ConfigMap.
+pub struct ConfigMapName {
+    /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The key in its data.
-    pub key: &'static str,
 }
 
 /// What a successful read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// The key's text.
-    Text(String),
-    /// The ConfigMap does not have the key.
-    NoKey,
+    /// The ConfigMap's texts, by key.
+    Data(BTreeMap<String, String>),
     /// There is no such ConfigMap.
     Gone,
 }
@@ -61,7 +59,7 @@ pub enum Reading {
 /// Calls `take` after every successful read until the shutdown; failed reads are only logged.
 pub async fn follow(
     client: Client,
-    what: ConfigMapKey,
+    what: ConfigMapName,
     followers: Followers,
     shutdown: Shutdown,
     mut take: impl FnMut(Reading),
@@ -80,7 +78,7 @@ pub async fn follow(
                 if trouble.is_over() {
                     tracing::info!(namespace, name, "the ConfigMap can be read again");
                 }
-                take(reading(found, what.key));
+                take(found.map_or(Reading::Gone, |found| Reading::Data(found.data.unwrap_or_default())));
                 PERIOD
             }
             Err(error) => {
@@ -133,11 +131,6 @@ async fn next_hint(
             None => std::future::pending().await,
         }
     }
-}
-
-fn reading(found: Option<ConfigMap>, key: &str) -> Reading {
-    let Some(found) = found else { return Reading::Gone };
-    found.data.and_then(|mut data| data.remove(key)).map_or(Reading::NoKey, Reading::Text)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The shipped webhook as a process of this machine, which an API server calls by URL.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use headstart_runtime::tls::TlsArgs;
@@ -17,22 +17,40 @@ pub struct HostWebhook {
     pub process: Process,
     address: String,
     folder: TempDir,
+    source: Source,
+}
+
+/// Where it learns what pods may be given.
+enum Source {
+    /// From a configuration, at once.
+    Configuration,
+    /// From the cluster of a kubeconfig, as an installation does.
+    Cluster(PathBuf),
 }
 
 impl HostWebhook {
     /// Starts it with a configuration, whose state follows at once.
     pub async fn start(configuration: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        certificate(folder.path());
         std::fs::write(folder.path().join("config.yaml"), configuration).unwrap();
-        let process = Process::spawn(command(folder.path(), "127.0.0.1:0"));
+        Self::begin(folder, Source::Configuration).await
+    }
+
+    /// Starts it with the token in a kubeconfig, so that it follows what is published in that cluster.
+    pub async fn follow(kubeconfig: &Path) -> Self {
+        Self::begin(tempfile::tempdir().unwrap(), Source::Cluster(kubeconfig.to_owned())).await
+    }
+
+    async fn begin(folder: TempDir, source: Source) -> Self {
+        certificate(folder.path());
+        let process = Process::spawn(command(folder.path(), &source, "127.0.0.1:0"));
         let address = process.says("serving").await["https"].as_str().unwrap().to_owned();
-        Self { process, address, folder }
+        Self { process, address, folder, source }
     }
 
     /// Starts it once more, at the same address.
     pub async fn start_again(&mut self) {
-        self.process = Process::spawn(command(self.folder.path(), &self.address));
+        self.process = Process::spawn(command(self.folder.path(), &self.source, &self.address));
         self.process.says("serving").await;
     }
 
@@ -65,10 +83,17 @@ impl HostWebhook {
     }
 }
 
-fn command(folder: &Path, listen: &str) -> Command {
+fn command(folder: &Path, source: &Source, listen: &str) -> Command {
     let mut command = shipped("headstart-webhook");
     command.args(["--admin-listen=127.0.0.1:0", "--listen", listen]);
-    for (flag, file) in [("--config", "config.yaml"), ("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")] {
+    match source {
+        Source::Configuration => drop(command.arg("--config").arg(folder.join("config.yaml"))),
+        Source::Cluster(kubeconfig) => {
+            command.args(["--published-state=headstart-state", "--namespace=headstart-system"]);
+            command.env("KUBECONFIG", kubeconfig);
+        }
+    }
+    for (flag, file) in [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")] {
         command.arg(flag).arg(folder.join(file));
     }
     command

@@ -127,7 +127,7 @@ fn lead_service_to(control_plane: &ControlPlane, port: &str) {
     });
     control_plane.apply(&service.to_string()).unwrap();
     let port: u16 = port.parse().unwrap();
-    let edits: Vec<Value> = (0..4)
+    let edits: Vec<Value> = (0..5)
         .map(|at| {
             let path = format!("/webhooks/{at}/clientConfig/service/port");
             json!({ "op": "replace", "path": path, "value": port })

@@ -229,7 +229,7 @@ async fn certificates_are_issued_trusted_and_mended() {
     let leaf = until("the leaf", || async { secret() }).await;
     assert_eq!(leaf["type"], "kubernetes.io/tls");
     let published = bundles().unwrap();
-    assert_eq!(published.len(), 4);
+    assert_eq!(published.len(), 5);
     assert!(published.iter().all(|bundle| *bundle == published[0]));
     assert_eq!(
         published[0],

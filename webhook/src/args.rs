@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::ArgGroup;
+use clap::{ArgAction, ArgGroup};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use headstart_runtime::admin::{self, Readiness};
@@ -25,6 +25,9 @@ use tokio::net::TcpListener;
 use crate::metrics::Metrics;
 use crate::published::{ImmediateState, Published};
 use crate::reason::Reason;
+use crate::runner_sets::leader;
+use crate::runner_sets::reason::PinReason;
+use crate::runner_sets::sources::RunnerSets;
 use crate::server::{RequestLimits, Webhook, routes};
 use crate::watched::WatchedState;
 
@@ -47,9 +50,18 @@ pub struct Args {
     #[arg(long, env = "HEADSTART_PUBLISHED_STATE", value_name = "NAME", requires = "namespace")]
     pub published_state: Option<String>,
 
-    /// Namespace of that ConfigMap
+    /// Namespace of that ConfigMap, and of the leader's Lease
     #[arg(long, env = "HEADSTART_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
+
+    /// Lease of the controller's leader, without which no scale-up is left to it
+    #[arg(long, env = "HEADSTART_LEADER_LEASE", default_value = "headstart-controller", value_name = "NAME")]
+    pub leader_lease: String,
+
+    /// Whether scale-ups of runner sets may be left to the controller, where it is asked for; false leaves them all alone
+    #[arg(long, env = "HEADSTART_PARALLEL_CREATION", default_value = "true", value_name = "BOOL",
+        action = ArgAction::Set)]
+    pub parallel_creation: bool,
 
     /// Address of the HTTPS port that the API server calls
     #[arg(long, env = "HEADSTART_LISTEN", default_value = "0.0.0.0:8443")]
@@ -107,7 +119,8 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::new()?))?;
     let metrics = Metrics::new(&registry)?;
-    let (published, state) = state_source(&args, &metrics, &registry, shutdown.clone()).await?;
+    let Sources { published, runner_sets, tasks: sources } =
+        sources(&args, &metrics, &registry, &shutdown).await?;
     let (tls, reloader) = TlsSource::load(&args.tls)?;
     let reloader = reloader.observed(CertificateMetrics::new(&registry)?);
     let observer = ConnectionMetrics::new(&registry)?.observer();
@@ -115,7 +128,7 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
         RequestLimits { deadline: Duration::from_millis(args.deadline_ms), in_flight: args.max_in_flight };
     let ready = readiness(&published);
     let lag = Lag::default();
-    let webhook = Webhook { published, metrics, limits: request_limits, lag: lag.clone() };
+    let webhook = Webhook { published, runner_sets, metrics, limits: request_limits, lag: lag.clone() };
     let listener = bind(args.listen, "--listen").await?;
     let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
     let (https, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
@@ -133,7 +146,9 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
     tasks.add("admin server", admin_server.serve(admin_routes, shutdown.clone()));
     tasks.add("measuring of lag", lag.run(shutdown.clone()));
     tasks.add("certificate reload", reloader.run(shutdown.clone()));
-    tasks.add("published state", state);
+    for (name, task) in sources {
+        tasks.add(name, task);
+    }
     Ok(Prepared { https, admin, tasks })
 }
 
@@ -149,29 +164,49 @@ fn readiness(published: &Published) -> Readiness {
     })
 }
 
-/// A task that keeps the published state up to date.
-type StateTask = BoxFuture<'static, anyhow::Result<()>>;
+/// What decisions are made by, and the tasks that keep it up to date.
+struct Sources {
+    published: Published,
+    runner_sets: RunnerSets,
+    tasks: Vec<(&'static str, BoxFuture<'static, anyhow::Result<()>>)>,
+}
 
-/// The published state, and the task that follows it where the flags say.
-async fn state_source(
+/// Where the flags say that it comes from.
+async fn sources(
     args: &Args,
     metrics: &Metrics,
     registry: &Registry,
-    shutdown: Shutdown,
-) -> anyhow::Result<(Published, StateTask)> {
+    shutdown: &Shutdown,
+) -> anyhow::Result<Sources> {
     match (&args.config, &args.published_state, &args.namespace) {
         (Some(config), None, _) => {
             let published = Published::default();
             let state = ImmediateState::load(config, published.clone())?;
-            Ok((published, state.run(shutdown).boxed()))
+            let tasks = vec![("published state", state.run(shutdown.clone()).boxed())];
+            Ok(Sources { published, runner_sets: RunnerSets::unused(PinReason::NoController), tasks })
         }
         (None, Some(name), Some(namespace)) => {
             let published = Published::watched();
             let help = "How long ago the published state was last read from the API server, in seconds";
             registry.register(published.age().metric("headstart_state_age_seconds", help)?)?;
+            let runner_sets = if args.parallel_creation {
+                RunnerSets::watched()
+            } else {
+                RunnerSets::unused(PinReason::SwitchedOff)
+            };
             let client = cluster::connect().await?;
-            let state = WatchedState::new(published.clone(), metrics.clone());
-            Ok((published, state.run(client, namespace.clone(), name.clone(), shutdown).boxed()))
+            let state = WatchedState::new(published.clone(), runner_sets.clone(), metrics.clone());
+            let state = state.run(client.clone(), namespace.clone(), name.clone(), shutdown.clone());
+            let mut tasks = vec![("published state", state.boxed())];
+            if let Some(seen) = runner_sets.leader_seen() {
+                let help =
+                    "How long ago the controller's leader was last seen renewing its Lease, in seconds";
+                registry.register(seen.metric("headstart_leader_age_seconds", help)?)?;
+                let lease = (namespace.clone(), args.leader_lease.clone());
+                let leader = leader::follow(client, lease, runner_sets.clone(), shutdown.clone());
+                tasks.push(("the leader's Lease", leader.boxed()));
+            }
+            Ok(Sources { published, runner_sets, tasks })
         }
         _ => anyhow::bail!("give either --config, or --published-state and --namespace"),
     }

@@ -2,6 +2,7 @@
 //!
 //! [`decide::decide`] is the pure heart: pod and published state in, decision out. Around it lie the envelope
 //! ([`review`]), the server ([`server`]) and the sources of the published state ([`published`], [`watched`]).
+//! [`runner_sets`] is the same for scale-ups of runner sets.
 
 pub mod args;
 pub mod decide;
@@ -16,6 +17,7 @@ pub mod published;
 pub mod reason;
 pub mod review;
 mod rules;
+pub mod runner_sets;
 pub mod server;
 mod volume;
 pub mod watched;

@@ -9,6 +9,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use crate::decide::Decision;
 use crate::reason::{Outcome, Reason, Rule, Unpaired};
+use crate::runner_sets::reason::PinReason;
 
 /// The webhook's metrics.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ struct Inner {
     decisions: Decisions,
     duration: Histogram,
     unpaired: Vec<IntCounter>,
+    /// By reason.
+    runner_sets: Vec<IntCounter>,
     in_flight: IntGauge,
     shed: [IntCounter; Shed::ALL.len()],
     unreadable: IntCounter,
@@ -26,7 +29,7 @@ struct Inner {
     generation: IntGauge,
 }
 
-/// Why a pod was left unchanged without a decision.
+/// Why a pod or runner set was left unchanged without a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shed {
     /// Too many requests were in progress when it came.
@@ -104,7 +107,7 @@ impl Metrics {
         )?;
         let shed = family(
             "headstart_webhook_shed_total",
-            "Pods of ARC that were left unchanged undecided, by cause",
+            "Pods and runner sets of ARC that were left unchanged undecided, by cause",
             &["cause"],
         )?;
         let answers = family(
@@ -117,6 +120,11 @@ impl Metrics {
             "Requests that are no AdmissionReview and were answered with an HTTP error",
         )?;
         registry.register(Box::new(unreadable.clone()))?;
+        let runner_sets = family(
+            "headstart_webhook_runner_set_decisions_total",
+            "Decisions over new generations of runner sets by decision and reason",
+            &["decision", "reason"],
+        )?;
         let decisions = family(
             "headstart_webhook_decisions_total",
             "Admission decisions by rule, decision and reason",
@@ -126,6 +134,7 @@ impl Metrics {
             decisions: Decisions::new(decisions),
             duration: duration(registry)?,
             unpaired: Unpaired::ALL.iter().map(|why| unpaired.with_label_values(&[why.code()])).collect(),
+            runner_sets: PinReason::ALL.iter().map(|reason| pin_counter(&runner_sets, *reason)).collect(),
             in_flight: gauge(
                 "headstart_webhook_requests_in_flight",
                 "Requests between their headers and their answer",
@@ -153,7 +162,15 @@ impl Metrics {
         }
     }
 
-    /// Counts one pod that was left unchanged undecided.
+    /// Counts one decision over a runner set that took `seconds`.
+    pub(crate) fn runner_set_decided(&self, reason: PinReason, seconds: f64) {
+        if let Some(counter) = self.0.runner_sets.get(reason.number()) {
+            counter.inc();
+        }
+        self.0.duration.observe(seconds);
+    }
+
+    /// Counts one pod or runner set that was left unchanged undecided.
     pub(crate) fn shed(&self, cause: Shed) {
         if let Some(counter) = self.0.shed.get(cause as usize) {
             counter.inc();
@@ -178,6 +195,11 @@ impl Metrics {
     pub(crate) fn unreadable(&self) {
         self.0.unreadable.inc();
     }
+}
+
+fn pin_counter(family: &IntCounterVec, reason: PinReason) -> IntCounter {
+    let decision = if reason.outcome() == Outcome::Rewritten { "pinned" } else { "unchanged" };
+    family.with_label_values(&[decision, reason.code()])
 }
 
 fn duration(registry: &Registry) -> prometheus::Result<Histogram> {

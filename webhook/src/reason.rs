@@ -24,11 +24,11 @@ pub enum Rule {
 /// What a reason means for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The pod mounts the cache.
+    /// The object was changed: a pod mounts the cache, a scale-up is pinned.
     Rewritten,
-    /// There is nothing to do for this pod.
+    /// There is nothing to do for this object.
     Expected,
-    /// The user asked for rewriting, by the namespace's label, and did not get it.
+    /// The user asked for it, by a label or in the configuration, and did not get it.
     Withheld,
 }
 
@@ -51,8 +51,8 @@ macro_rules! codes {
             }
 
             /// What it means for the user.
-            pub const fn outcome(self) -> Outcome {
-                match self { $(Self::$variant => Outcome::$outcome,)+ }
+            pub const fn outcome(self) -> $crate::reason::Outcome {
+                match self { $(Self::$variant => $crate::reason::Outcome::$outcome,)+ }
             }
 
             /// What happened, in words.
@@ -66,13 +66,15 @@ macro_rules! codes {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(self.code())
             }
         }
     };
 }
+
+pub(crate) use codes;
 
 codes! {
     /// Why a pod was changed or left alone.

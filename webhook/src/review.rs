@@ -19,14 +19,13 @@ const KIND: &str = "AdmissionReview";
 
 /// A review as posted by the API server.
 #[derive(Debug, Deserialize)]
-#[serde(bound(deserialize = "O: Deserialize<'de>"))]
-struct ReviewIn<'a, O> {
+#[serde(bound(deserialize = "R: Deserialize<'de>"))]
+struct ReviewIn<'a, R> {
     #[serde(rename = "apiVersion", borrow, default)]
     api_version: Cow<'a, str>,
     #[serde(borrow, default)]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
-    request: Option<Request<'a, Option<O>>>,
+    request: Option<R>,
 }
 
 /// What a decision needs of a request.
@@ -102,13 +101,13 @@ pub enum NotAReview {
 pub struct Answer<'a> {
     /// That of the request.
     pub uid: &'a str,
-    /// The edits; none if the pod stays as it is.
+    /// The edits; none if the object stays as it is.
     pub patch: &'a [PatchOperation],
     /// What was decided, for the audit log.
     pub decision: &'a str,
     /// The version that the pod was given, for the audit log.
     pub version: Option<&'a str>,
-    /// Shown to whoever creates the pod.
+    /// Shown to whoever sent the request.
     pub warning: Option<&'a str>,
 }
 
@@ -144,12 +143,11 @@ struct AuditAnnotations<'a> {
 impl<'a> Request<'a> {
     /// Reads the envelope of `body`, and the object in the same pass if `with_object`.
     pub fn parse(body: &'a [u8], with_object: bool) -> Result<Self, NotAReview> {
-        // Once for all strings in it.
-        let body = std::str::from_utf8(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
-        if with_object && let Ok(request) = parse_as::<Unmanaged>(body) {
+        let body = text(body)?;
+        if with_object && let Ok(request) = parse_as::<Request<'_, Option<Unmanaged>>>(body) {
             return Ok(request.with(|object| object.map_or(Object::Absent, |object| Object::Read(object.0))));
         }
-        let request = parse_as::<&RawValue>(body)?;
+        let request = parse_as::<Request<'_, Option<&RawValue>>>(body)?;
         Ok(request.with(|object| object.map_or(Object::Absent, Object::Unread)))
     }
 
@@ -180,14 +178,32 @@ impl<'a, O> Request<'a, O> {
     }
 }
 
-fn parse_as<'a, O: Deserialize<'a>>(body: &'a str) -> Result<Request<'a, Option<O>>, NotAReview> {
-    let review: ReviewIn<'a, O> =
+/// What every request has.
+pub(crate) trait Identified {
+    /// Its uid; empty where there is none.
+    fn uid(&self) -> &str;
+}
+
+impl<O> Identified for Request<'_, O> {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+}
+
+/// A body as text, checked once for all strings in it.
+pub(crate) fn text(body: &[u8]) -> Result<&str, NotAReview> {
+    std::str::from_utf8(body).map_err(|error| NotAReview::Shape(error.to_string()))
+}
+
+/// The request in a review, as far as somebody needs it.
+pub(crate) fn parse_as<'a, R: Deserialize<'a> + Identified>(body: &'a str) -> Result<R, NotAReview> {
+    let review: ReviewIn<'a, R> =
         serde_json::from_str(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
     if review.kind != KIND || review.api_version != API_VERSION {
         let (kind, api_version) = (review.kind.into_owned(), review.api_version.into_owned());
         return Err(NotAReview::Kind { kind, api_version });
     }
-    review.request.filter(|request| !request.uid.is_empty()).ok_or(NotAReview::NoUid)
+    review.request.filter(|request| !request.uid().is_empty()).ok_or(NotAReview::NoUid)
 }
 
 /// The part of an object that names it.

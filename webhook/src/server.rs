@@ -1,6 +1,7 @@
-//! The HTTP side: one route per way to mount, bounded bodies, a deadline; every request that can be read is allowed.
+//! The HTTP side: one route per way to mount and one for runner sets, bounded bodies, a deadline; every request that can be
+//! read is allowed.
 //!
-//! Under pressure pods of ARC are left unchanged without a decision, which costs a job seconds; an error or a
+//! Under pressure pods and runner sets of ARC are left unchanged without a decision, which costs a job seconds; an error or a
 //! time-out could cost it the pod, wherever the webhook's `failurePolicy` was changed.
 
 use std::panic::AssertUnwindSafe;
@@ -22,11 +23,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::decide::{Context, Decision, decide};
-use crate::metrics::{Metrics, Shed};
+use crate::metrics::{InFlight, Metrics, Shed};
 use crate::prefilter;
 use crate::published::Published;
 use crate::reason::{Outcome, Reason};
-use crate::review::{self, Answer, Object, Request};
+use crate::review::{self, Answer, NotAReview, Object, Request};
+use crate::runner_sets::endpoint;
+use crate::runner_sets::reason::PinReason;
+use crate::runner_sets::review::Review;
+use crate::runner_sets::sources::RunnerSets;
 
 /// Largest body in bytes; the API server takes objects of at most 3 MiB.
 const MAX_BODY: usize = 4 << 20;
@@ -45,6 +50,8 @@ const OVERLOAD_LOG: Duration = Duration::from_secs(1);
 pub struct Webhook {
     /// The newest published state.
     pub published: Published,
+    /// What is known of runner sets.
+    pub runner_sets: RunnerSets,
     /// What operators see.
     pub metrics: Metrics,
     /// How much is taken on.
@@ -78,6 +85,19 @@ enum Course {
     Decide,
 }
 
+/// A request whose body has come.
+struct Received<'a> {
+    body: Bytes,
+    /// How long that took.
+    waited: Duration,
+    /// When it had come.
+    at: Instant,
+    /// How many requests were in progress.
+    count: i64,
+    _in_flight: InFlight,
+    _room: SemaphorePermit<'a>,
+}
+
 /// What all routes share.
 struct Shared {
     webhook: Webhook,
@@ -104,6 +124,12 @@ pub fn routes(webhook: Webhook, shutdown: Shutdown) -> Router {
         .route("/mutate/pods/hostpath", route(HOST_PATH))
         .route("/mutate/pods/image", route(IMAGE))
         .route("/mutate/pods/auto", route(AUTO))
+        .route(
+            "/mutate/runnersets",
+            post(
+                |State(shared): State<Arc<Shared>>, request| async move { shared.runner_set(request).await },
+            ),
+        )
         .route("/livez", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::new())
@@ -121,32 +147,75 @@ async fn finish(State(shared): State<Arc<Shared>>, mut response: Response) -> Re
     response
 }
 
+/// An answer as it is sent.
+pub(crate) fn respond(answer: &Answer<'_>) -> Response {
+    match answer.to_json() {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
 impl Shared {
-    /// Reads the body in time. One that was read is always answered, even if its time is up by then.
     async fn review(&self, request: axum::extract::Request, kinds: &[MountKind]) -> Response {
-        let Webhook { metrics, limits, .. } = &self.webhook;
-        let begun = Instant::now();
-        let (_in_flight, count) = metrics.begin();
-        let (body, _room) = match tokio::time::timeout(limits.deadline, self.body(request)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(refused)) => return refused,
-            Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response(),
+        let received = match self.receive(request).await {
+            Ok(received) => received,
+            Err(refused) => return refused,
         };
-        let read = Instant::now();
-        let course = self.webhook.course(&body, count, read - begun);
-        match Request::parse(&body, course == Course::Decide) {
+        let course = self.webhook.course(&received);
+        match Request::parse(&received.body, course == Course::Decide) {
             Ok(mut request) => {
                 let decision = self.webhook.decide(&mut request, kinds, course);
                 let response = self.answer(&request, &decision);
-                metrics.decided(&decision, read.elapsed().as_secs_f64());
+                self.webhook.metrics.decided(&decision, received.at.elapsed().as_secs_f64());
                 response
             }
-            Err(error) => {
-                metrics.unreadable();
-                tracing::warn!(%error, "not an AdmissionReview");
-                (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
-            }
+            Err(error) => self.unreadable(&error),
         }
+    }
+
+    async fn runner_set(&self, request: axum::extract::Request) -> Response {
+        let received = match self.receive(request).await {
+            Ok(received) => received,
+            Err(refused) => return refused,
+        };
+        let Webhook { metrics, runner_sets, .. } = &self.webhook;
+        let cause = self.webhook.shed(&received);
+        let review = match Review::parse(&received.body, cause.is_none()) {
+            Ok(review) => review,
+            Err(error) => return self.unreadable(&error),
+        };
+        let decision = endpoint::decide(runner_sets, &review, cause.is_some());
+        let is_overload = decision.reason == PinReason::Overloaded;
+        if is_overload && let Some(cause) = cause {
+            metrics.shed(cause);
+        }
+        if self.may_tell(is_overload) {
+            endpoint::log(&review, &decision);
+        }
+        let response = endpoint::answer(&review, &decision);
+        metrics.runner_set_decided(decision.reason, received.at.elapsed().as_secs_f64());
+        response
+    }
+
+    /// Reads the body in time. One that was read is always answered, even if its time is up by then.
+    async fn receive(&self, request: axum::extract::Request) -> Result<Received<'_>, Response> {
+        let Webhook { metrics, limits, .. } = &self.webhook;
+        let begun = Instant::now();
+        let (in_flight, count) = metrics.begin();
+        let (body, room) = match tokio::time::timeout(limits.deadline, self.body(request)).await {
+            Ok(body) => body?,
+            Err(_) => {
+                return Err((StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response());
+            }
+        };
+        let at = Instant::now();
+        Ok(Received { body, waited: at - begun, at, count, _in_flight: in_flight, _room: room })
+    }
+
+    fn unreadable(&self, error: &NotAReview) -> Response {
+        self.webhook.metrics.unreadable();
+        tracing::warn!(%error, "not an AdmissionReview");
+        (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
     }
 
     /// The body, once there is room for it.
@@ -169,24 +238,20 @@ impl Shared {
         };
         self.log(request, decision, &note);
         let warning = review::warning(decision.reason);
-        let answer = Answer {
+        respond(&Answer {
             uid: &request.uid,
             patch: &decision.patch,
             decision: &note,
             version: decision.version.as_deref(),
             warning: warning.as_deref(),
-        };
-        match answer.to_json() {
-            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-        }
+        })
     }
 
     /// One line per decision: at `info` where somebody asked for the cache and did not get it.
     fn log(&self, request: &Request<'_>, decision: &Decision, note: &str) {
         let Request { uid, namespace, .. } = request;
         let reason = decision.reason;
-        if reason.outcome() == Outcome::Withheld && self.may_tell(reason) {
+        if reason.outcome() == Outcome::Withheld && self.may_tell(reason == Reason::Overloaded) {
             tracing::info!(
                 %uid, %namespace,
                 pod = %request.object_name(),
@@ -210,8 +275,8 @@ impl Shared {
     }
 
     /// Overload must not make work of its own.
-    fn may_tell(&self, reason: Reason) -> bool {
-        if reason != Reason::Overloaded {
+    fn may_tell(&self, is_overload: bool) -> bool {
+        if !is_overload {
             return true;
         }
         let due = self.overload_told.get().is_none_or(|ago| ago >= OVERLOAD_LOG);
@@ -223,22 +288,27 @@ impl Shared {
 }
 
 impl Webhook {
-    /// How far to go with a body that took `waited` to come, as one of `count` in progress.
-    fn course(&self, body: &[u8], count: i64, waited: Duration) -> Course {
-        if !prefilter::may_concern(body) {
+    /// How far to go with a request.
+    fn course(&self, received: &Received<'_>) -> Course {
+        if !prefilter::may_concern(&received.body) {
             return Course::Pass;
         }
-        let RequestLimits { deadline, in_flight } = self.limits;
-        let causes = [
-            (count > i64::from(in_flight), Shed::InFlight),
-            (self.lag.get() > deadline / 3, Shed::Lag),
-            (waited > deadline, Shed::Deadline),
-        ];
-        match causes.into_iter().find_map(|(is_so, cause)| is_so.then_some(cause)) {
+        match self.shed(received) {
             // A pod of ours must be completed: what others added to it could write to the cache of the whole node.
-            Some(cause) if !prefilter::may_be_ours(body) => Course::Shed(cause),
+            Some(cause) if !prefilter::may_be_ours(&received.body) => Course::Shed(cause),
             _ => Course::Decide,
         }
+    }
+
+    /// Why there is no room or time for a request.
+    fn shed(&self, received: &Received<'_>) -> Option<Shed> {
+        let RequestLimits { deadline, in_flight } = self.limits;
+        let causes = [
+            (received.count > i64::from(in_flight), Shed::InFlight),
+            (self.lag.get() > deadline / 3, Shed::Lag),
+            (received.waited > deadline, Shed::Deadline),
+        ];
+        causes.into_iter().find_map(|(is_so, cause)| is_so.then_some(cause))
     }
 
     fn decide(&self, request: &mut Request<'_>, kinds: &[MountKind], course: Course) -> Decision {
@@ -283,6 +353,7 @@ mod tests {
         let limits = RequestLimits { deadline: Duration::ZERO, in_flight: 8 };
         let webhook = Webhook {
             published: Published::default(),
+            runner_sets: RunnerSets::unused(PinReason::NoController),
             metrics: Metrics::new(&registry).unwrap(),
             limits,
             lag: Lag::default(),

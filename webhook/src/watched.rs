@@ -1,18 +1,20 @@
-//! The published state from the ConfigMap that the controller writes.
+//! The published state, and the published runner sets beside it, from the ConfigMap that the controller writes.
 
-use headstart_externals::names::STATE_KEY;
+use headstart_externals::names::{RUNNER_SETS_KEY, STATE_KEY};
 use headstart_externals::state::PublishedState;
-use headstart_runtime::config_map::{self, ConfigMapKey, Followers, Reading};
+use headstart_runtime::config_map::{self, ConfigMapName, Followers, Reading};
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 use kube::Client;
 
 use crate::metrics::Metrics;
 use crate::published::Published;
+use crate::runner_sets::sources::{ListReader, RunnerSets};
 
-/// Follows the published state of a cluster.
+/// Follows what is published in a cluster.
 pub struct WatchedState {
     published: Published,
+    runner_sets: ListReader,
     metrics: Metrics,
     seen: Option<String>,
     trouble: Trouble,
@@ -20,8 +22,9 @@ pub struct WatchedState {
 
 impl WatchedState {
     /// A follower that has read nothing yet.
-    pub fn new(published: Published, metrics: Metrics) -> Self {
-        Self { published, metrics, seen: None, trouble: Trouble::default() }
+    pub fn new(published: Published, runner_sets: RunnerSets, metrics: Metrics) -> Self {
+        let runner_sets = ListReader::new(runner_sets);
+        Self { published, runner_sets, metrics, seen: None, trouble: Trouble::default() }
     }
 
     /// Follows the ConfigMap `name` until the shutdown begins.
@@ -32,15 +35,21 @@ impl WatchedState {
         name: String,
         shutdown: Shutdown,
     ) -> anyhow::Result<()> {
-        let what = ConfigMapKey { namespace, name, key: STATE_KEY };
+        let what = ConfigMapName { namespace, name };
         config_map::follow(client, what, Followers::Few, shutdown, |reading| self.take(reading)).await
     }
 
     fn take(&mut self, reading: Reading) {
         match reading {
-            Reading::Text(text) => self.take_text(text),
-            Reading::NoKey => self.keep(&format!("it has no key {STATE_KEY}")),
+            Reading::Data(mut data) => {
+                self.runner_sets.take(data.get(RUNNER_SETS_KEY).map(String::as_str));
+                match data.remove(STATE_KEY) {
+                    Some(text) => self.take_text(text),
+                    None => self.keep(&format!("it has no key {STATE_KEY}")),
+                }
+            }
             Reading::Gone => {
+                self.runner_sets.take(None);
                 self.seen = None;
                 self.published.clear();
                 if self.trouble.is_news(&"the ConfigMap is not there") {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use headstart_webhook::reason::{Outcome, Reason, Rule, Unpaired};
+use headstart_webhook::runner_sets::reason::PinReason;
 
 const INTRODUCTION: &str = "\
 # Why a pod was changed or left alone
@@ -51,9 +52,28 @@ fn rendered() -> String {
     for why in Unpaired::ALL {
         row(&mut text, why.code(), why.meaning(), why.remedy());
     }
+    runner_sets(&mut text);
     let rules: Vec<String> = Rule::ALL.iter().map(|rule| format!("`{rule}`")).collect();
     write!(text, "\n## Rules\n\nThe shapes of pods that are told apart: {}.\n", rules.join(", ")).unwrap();
     text
+}
+
+/// The reasons of runner sets in the order in which they are found out, which says what each of them rules out.
+fn runner_sets(text: &mut String) {
+    let words = "What a listener writes to an EphemeralRunnerSet is *pinned* (stored so that the controller creates the \
+                 runners, all at once) or stored as it was written, so that Actions Runner Controller creates them. These are \
+                 the reasons in the order in which they are looked for; the first one counts. They are in the metric \
+                 `headstart_webhook_runner_set_decisions_total`, in the audit annotation `decision` and in the log.";
+    write!(text, "\n## Scale-ups of runner sets\n\n{words}\n\n").unwrap();
+    text.push_str("| reason | decision | meaning | what to do |\n|---|---|---|---|\n");
+    for reason in PinReason::ALL {
+        let decision = match reason.outcome() {
+            Outcome::Rewritten => "pinned",
+            Outcome::Expected => "as written",
+            Outcome::Withheld => "as written, in trouble",
+        };
+        writeln!(text, "| `{reason}` | {decision} | {} | {} |", reason.meaning(), reason.remedy()).unwrap();
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use headstart_runtime::shutdown::Shutdown;
 use headstart_webhook::metrics::Metrics;
 use headstart_webhook::published::Published;
 use headstart_webhook::reason::Reason;
+use headstart_webhook::runner_sets::sources::RunnerSets;
 use headstart_webhook::watched::WatchedState;
 use kube::Client;
 use prometheus::Registry;
@@ -134,7 +135,8 @@ struct Follower {
 impl Follower {
     fn start(server: Server) -> Self {
         let (published, registry) = (Published::watched(), Registry::new());
-        let followed = WatchedState::new(published.clone(), Metrics::new(&registry).unwrap());
+        let followed =
+            WatchedState::new(published.clone(), RunnerSets::watched(), Metrics::new(&registry).unwrap());
         let (namespace, name) = ("system".to_owned(), "headstart-state".to_owned());
         let task = tokio::spawn(followed.run(server.client(), namespace, name, Shutdown::new()));
         Self { server, published, registry, _task: task }

@@ -177,6 +177,8 @@ fn webhook_args(folder: &Path, config: &Path, log: &LogArgs) -> webhook::Args {
         config: Some(config.to_owned()),
         published_state: None,
         namespace: None,
+        leader_lease: String::new(),
+        parallel_creation: false,
         listen: LOOPBACK,
         admin_listen: LOOPBACK,
         deadline_ms: 1500,
