@@ -1,5 +1,6 @@
 //! The controller's metrics, in base units, registered where they are made.
 
+mod creation;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use headstart_externals::state::MountKind;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+pub(crate) use creation::CreationMetrics;
 use rollout::RolloutMetrics;
 
 /// What is counted.
@@ -21,6 +23,7 @@ pub struct Metrics {
     stranded_runners: IntCounter,
     certificate_expiry: IntGauge,
     rollout: RolloutMetrics,
+    creation: CreationMetrics,
 }
 
 impl Metrics {
@@ -53,6 +56,7 @@ impl Metrics {
                 "Paired runners that were there when a namespace was no longer allowed a hostPath",
             )?,
             rollout: RolloutMetrics::new(registry)?,
+            creation: CreationMetrics::new(registry)?,
             certificate_expiry: IntGauge::new(
                 "headstart_controller_webhook_certificate_expiry_timestamp_seconds",
                 "When the issued certificate of the webhook ends; 0 while there is none",
@@ -103,6 +107,11 @@ impl Metrics {
         &self.rollout
     }
 
+    /// How runners are made.
+    pub(crate) fn creation(&self) -> &CreationMetrics {
+        &self.creation
+    }
+
     pub(crate) fn certificate_expires(&self, at: Option<i64>) {
         self.certificate_expiry.set(at.unwrap_or(0));
     }
@@ -126,5 +135,6 @@ impl Drop for Leadership {
         self.0.state_bytes.set(0);
         self.0.nodes.reset();
         self.0.rollout.reset();
+        self.0.creation.reset();
     }
 }

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use headstart_externals::names::RUNNER_SET_LABEL;
 use serde_json::{Value, json};
 
 use super::borrow::Place;
@@ -10,7 +13,6 @@ use super::journal::{Journal, KEY};
 use super::kubernetes::{Kubernetes, MERGE, PATCH};
 use super::template::{self, Template};
 use crate::actions::{Service, ServiceError};
-use headstart_externals::names::RUNNER_SET_LABEL;
 
 /// What the calls for one set are made with.
 #[derive(Clone)]
@@ -120,12 +122,17 @@ impl Executor {
 
 /// A Secret is complete only with all that ARC and the runner read of it.
 fn found_secret(secret: &Value) -> FoundSecret {
-    use base64::Engine as _;
-    let data = &secret["data"];
-    let decoded = |key: &str| base64::prelude::BASE64_STANDARD.decode(data[key].as_str()?).ok();
-    let is_complete = ["jitToken", "runnerName"].iter().all(|key| decoded(key).is_some_and(|text| !text.is_empty()));
-    let number = decoded("runnerId").and_then(|text| String::from_utf8(text).ok()?.parse().ok());
-    FoundSecret { runner_id: number.filter(|_| is_complete) }
+    let is_complete = ["jitToken", "runnerName"].iter().all(|key| decoded(secret, key).is_some_and(|text| !text.is_empty()));
+    FoundSecret { runner_id: runner_id(secret).filter(|_| is_complete) }
+}
+
+/// The registration that a runner's Secret belongs to, if it names one.
+pub(super) fn runner_id(secret: &Value) -> Option<i64> {
+    String::from_utf8(decoded(secret, "runnerId")?).ok()?.parse().ok()
+}
+
+fn decoded(secret: &Value, key: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(secret["data"][key].as_str()?).ok()
 }
 
 async fn ask(call: &Call, name: &str, tools: &Tools) -> Result<Answer, Trouble> {

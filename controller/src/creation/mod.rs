@@ -6,11 +6,22 @@
 
 pub mod borrow;
 pub mod call;
+pub mod census;
 pub mod engine;
+mod execute;
 pub mod gate;
 pub mod journal;
+mod kubernetes;
 pub mod names;
+pub mod objects;
 pub mod plan;
+mod publisher;
 pub mod report;
+mod rights;
 pub mod runner;
+pub mod sweep;
+mod tell;
+pub mod template;
+pub mod term;
 pub mod view;
+mod watch;

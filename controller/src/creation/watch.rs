@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{StreamExt as _, stream};
+use headstart_externals::names::CREATION_LABEL;
 use headstart_runtime::trouble::Trouble;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource};
@@ -27,6 +30,8 @@ pub enum Seen {
     Owner(Box<Owner>),
     /// A listener.
     Listener(Box<Listener>),
+    /// A namespace that carries our label.
+    Namespace(Box<ObjectMeta>),
     /// An object that is not there any more, as it was last seen.
     Gone(Kind, String),
     /// All objects of a kind in a place were listed once.
@@ -44,6 +49,8 @@ pub enum Kind {
     Owner,
     /// AutoscalingListeners.
     Listener,
+    /// Namespaces that carry our label.
+    Namespace,
 }
 
 type Stream = BoxStream<'static, (Option<String>, Vec<Seen>)>;
@@ -57,12 +64,18 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Begins to watch listeners.
+    /// Begins to watch listeners, and namespaces that carry our label.
     pub fn new(client: Client) -> Self {
-        let listeners = follow(Api::all(client.clone()), Kind::Listener, None, |listener| {
+        let all = watcher::Config::default().timeout(WATCH);
+        let labelled = all.clone().labels(CREATION_LABEL);
+        let listeners = follow(Api::all(client.clone()), all, (Kind::Listener, None), |listener| {
             Seen::Listener(Box::new(listener))
         });
-        let streams = stream::select_all([listeners]);
+        let namespaces =
+            follow(Api::all(client.clone()), labelled, (Kind::Namespace, None), |namespace: Namespace| {
+                Seen::Namespace(Box::new(namespace.metadata))
+            });
+        let streams = stream::select_all([listeners, namespaces]);
         Self { client, namespaces: BTreeMap::new(), are_listeners_listed: false, streams }
     }
 
@@ -73,16 +86,15 @@ impl Watches {
                 continue;
             }
             self.namespaces.insert(namespace.clone(), HashSet::new());
-            let place = || Some(namespace.clone());
-            let (sets, runners, owners) = (self.api(namespace), self.api(namespace), self.api(namespace));
-            self.streams.push(follow(sets, Kind::Set, place(), |set| Seen::Set(Box::new(set))));
-            self.streams.push(follow(runners, Kind::Runner, place(), |runner| Seen::Runner(Box::new(runner))));
-            self.streams.push(follow(owners, Kind::Owner, place(), |owner: Owner| Seen::Owner(Box::new(owner))));
+            let (client, all) = (&self.client, || watcher::Config::default().timeout(WATCH));
+            let place = |kind| (kind, Some(namespace.clone()));
+            let sets = Api::namespaced(client.clone(), namespace);
+            self.streams.push(follow(sets, all(), place(Kind::Set), |set| Seen::Set(Box::new(set))));
+            let runners = Api::namespaced(client.clone(), namespace);
+            self.streams.push(follow(runners, all(), place(Kind::Runner), |runner| Seen::Runner(Box::new(runner))));
+            let owners = Api::namespaced(client.clone(), namespace);
+            self.streams.push(follow(owners, all(), place(Kind::Owner), |owner| Seen::Owner(Box::new(owner))));
         }
-    }
-
-    fn api<K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
-        Api::namespaced(self.client.clone(), namespace)
     }
 
     /// Whether everything in a namespace was listed once, and all listeners.
@@ -107,11 +119,16 @@ impl Watches {
 }
 
 /// Follows one kind in one place.
-fn follow<K>(api: Api<K>, kind: Kind, place: Option<String>, seen: fn(K) -> Seen) -> Stream
+fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    (kind, place): (Kind, Option<String>),
+    seen: fn(K) -> Seen,
+) -> Stream
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
-    let events = watcher(api, watcher::Config::default().timeout(WATCH)).default_backoff();
+    let events = watcher(api, config).default_backoff();
     let events = events.modify(|object| object.meta_mut().managed_fields = None);
     let mut known = Known::default();
     let mut trouble = Trouble::default();

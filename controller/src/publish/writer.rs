@@ -60,13 +60,15 @@ impl StateWriter {
     pub async fn write(&self, state: &PublishedState, before: Option<Written>) -> anyhow::Result<()> {
         let text = encoded(state)?;
         self.metrics.state_bytes(text.len());
-        let data = Some(BTreeMap::from([(STATE_KEY.to_owned(), text)]));
         let post = PostParams::default();
         let done = match before {
-            Some(Written { config_map, .. }) => {
-                self.api.replace(&self.name, &post, &ConfigMap { data, ..config_map }).await
+            Some(Written { mut config_map, .. }) => {
+                // Which runner sets are published is written beside it.
+                config_map.data.get_or_insert_default().insert(STATE_KEY.to_owned(), text);
+                self.api.replace(&self.name, &post, &config_map).await
             }
             None => {
+                let data = Some(BTreeMap::from([(STATE_KEY.to_owned(), text)]));
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 self.api.create(&post, &ConfigMap { metadata, data, ..ConfigMap::default() }).await
             }

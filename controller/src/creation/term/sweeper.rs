@@ -1,0 +1,109 @@
+//! Looks now and then for Secrets of ours that no journal tells of and no runner has, and removes them with their registration.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::tools::Toolbox;
+use crate::creation::call::Trouble;
+use crate::creation::engine::Engine;
+use crate::creation::execute::{Tools, runner_id};
+use crate::creation::kubernetes::Kubernetes;
+use crate::creation::sweep::{OurSecret, left_over};
+use crate::metrics::CreationMetrics;
+use headstart_externals::names::RUNNER_SET_LABEL;
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(300);
+
+/// The sweeper of a term.
+pub(super) struct Sweeper {
+    kubernetes: Kubernetes,
+    metrics: CreationMetrics,
+    due: Duration,
+    looking: JoinSet<(String, Result<Vec<OurSecret>, Trouble>)>,
+    removing: JoinSet<()>,
+}
+
+impl Sweeper {
+    pub(super) fn new(kubernetes: Kubernetes, metrics: CreationMetrics) -> Self {
+        Self { kubernetes, metrics, due: Duration::ZERO, looking: JoinSet::new(), removing: JoinSet::new() }
+    }
+
+    /// Does what is due.
+    pub(super) fn sweep(&mut self, namespaces: &BTreeSet<String>, engine: &Engine, tools: &Toolbox, now: Duration) {
+        while self.removing.try_join_next().is_some() {}
+        while let Some(looked) = self.looking.try_join_next() {
+            match looked {
+                Ok((namespace, Ok(secrets))) => self.remove(&namespace, secrets, engine, tools),
+                Ok((namespace, Err(trouble))) => {
+                    tracing::debug!(namespace, %trouble, "could not look for what is left over");
+                }
+                Err(_) => {}
+            }
+        }
+        if now < self.due {
+            return;
+        }
+        self.due = now + EVERY;
+        for namespace in namespaces.iter().cloned() {
+            let kubernetes = self.kubernetes.clone();
+            self.looking.spawn(async move { (namespace.clone(), look(&kubernetes, &namespace).await) });
+        }
+    }
+
+    fn remove(&mut self, namespace: &str, secrets: Vec<OurSecret>, engine: &Engine, tools: &Toolbox) {
+        let has_runner = |secret: &OurSecret| engine.has_runner(&secret.set, &secret.name);
+        let is_known = |secret: &OurSecret| engine.knows(&secret.set, &secret.name);
+        for secret in left_over(secrets, has_runner, is_known) {
+            let tools = if engine.has_set(&secret.set) { Some(tools.get(&secret.set)) } else { tools.of_namespace(namespace) };
+            let (kubernetes, metrics) = (self.kubernetes.clone(), self.metrics.clone());
+            let namespace = namespace.to_owned();
+            self.removing.spawn(async move {
+                let name = secret.name.clone();
+                match remove(&kubernetes, &namespace, secret, tools).await {
+                    Ok(()) => {
+                        metrics.swept("secret");
+                        tracing::warn!(namespace, secret = name, "removed a Secret that was left over, and its registration");
+                    }
+                    Err(error) => tracing::warn!(namespace, secret = name, error, "failed to remove what is left over"),
+                }
+            });
+        }
+    }
+}
+
+/// The registration first: what fails then is found again by its Secret.
+async fn remove(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    secret: OurSecret,
+    tools: Option<Tools>,
+) -> Result<(), String> {
+    if let (Some(runner_id), Some(tools)) = (secret.runner_id, tools) {
+        tools.service?.remove(runner_id).await.map_err(|error| error.to_string())?;
+    }
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", secret.name);
+    kubernetes.delete(&path).await.map_err(|trouble| trouble.to_string())
+}
+
+async fn look(kubernetes: &Kubernetes, namespace: &str) -> Result<Vec<OurSecret>, Trouble> {
+    let path = format!("/api/v1/namespaces/{namespace}/secrets?labelSelector={RUNNER_SET_LABEL}");
+    let found = kubernetes.get(&path).await?.unwrap_or_default();
+    let now = Timestamp::now();
+    Ok(found["items"].as_array().into_iter().flatten().filter_map(|secret| ours(secret, now)).collect())
+}
+
+fn ours(secret: &Value, now: Timestamp) -> Option<OurSecret> {
+    let metadata = &secret["metadata"];
+    let created: Timestamp = metadata["creationTimestamp"].as_str()?.parse().ok()?;
+    Some(OurSecret {
+        name: metadata["name"].as_str()?.to_owned(),
+        set: metadata["labels"][RUNNER_SET_LABEL].as_str()?.to_owned(),
+        runner_id: runner_id(secret),
+        age: Duration::from_secs(now.duration_since(created).as_secs().max(0).unsigned_abs()),
+    })
+}

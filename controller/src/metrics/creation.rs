@@ -1,0 +1,164 @@
+//! How runners are made, in numbers; bounded labels, seconds and counts.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use crate::creation::engine::{Engine, GateKey};
+use crate::creation::gate::breaker::State;
+use crate::creation::report::News;
+
+/// What is counted of the making of runners.
+#[derive(Clone)]
+pub(crate) struct CreationMetrics {
+    calls: HistogramVec,
+    failures: IntCounterVec,
+    in_flight: IntGaugeVec,
+    limit: IntGaugeVec,
+    breaker: IntGaugeVec,
+    sets: IntGaugeVec,
+    batches: IntCounterVec,
+    seconds: Histogram,
+    runners: IntCounter,
+    calls_per_runner: IntCounter,
+    overshoot: IntCounter,
+    swept: IntCounterVec,
+}
+
+/// From a call that the API server answers at once, to the longest that a call may take.
+const CALL_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+const BATCH_BUCKETS: &[f64] = &[0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
+
+impl CreationMetrics {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            prometheus::Result::Ok(family)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            prometheus::Result::Ok(family)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            prometheus::Result::Ok(counter)
+        };
+        let name = "headstart_creation_call_duration_seconds";
+        let calls = HistogramOpts::new(name, "Calls by phase of a runner").buckets(CALL_BUCKETS.to_vec());
+        let calls = HistogramVec::new(calls, &["phase"])?;
+        registry.register(Box::new(calls.clone()))?;
+        let name = "headstart_creation_batch_duration_seconds";
+        let seconds = HistogramOpts::new(name, "From the first call of a batch to its hand-back");
+        let seconds = Histogram::with_opts(seconds.buckets(BATCH_BUCKETS.to_vec()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self {
+            calls,
+            seconds,
+            failures: counters(
+                "headstart_creation_failures_total",
+                "Calls that failed, by phase and reason; most are tried again",
+                &["phase", "reason"],
+            )?,
+            in_flight: gauges("headstart_creation_in_flight", "Calls under way, by upstream", &["upstream"])?,
+            limit: gauges("headstart_creation_limit", "Most calls at once, by upstream", &["upstream"])?,
+            breaker: gauges(
+                "headstart_creation_breaker_open",
+                "1 while the circuit breaker of an upstream is not closed",
+                &["upstream"],
+            )?,
+            sets: gauges(
+                "headstart_creation_sets",
+                "Runner sets by what they are to us: published, or why they are left to ARC",
+                &["state"],
+            )?,
+            batches: counters(
+                "headstart_creation_batches_total",
+                "Batches of runners by how they ended",
+                &["outcome"],
+            )?,
+            runners: counter("headstart_creation_runners_total", "Runners that were made")?,
+            calls_per_runner: counter(
+                "headstart_creation_calls_total",
+                "Calls of all kinds; divided by the runners, calls per runner",
+            )?,
+            overshoot: counter(
+                "headstart_creation_overshoot_total",
+                "Runners above what a listener had asked for when ARC took a set over in the middle of a batch",
+            )?,
+            swept: counters(
+                "headstart_creation_swept_total",
+                "What was left over and removed, by kind",
+                &["kind"],
+            )?,
+        })
+    }
+
+    /// A call has ended after `took`; `reason` if it failed.
+    pub(crate) fn called(&self, phase: &str, took: Duration, reason: Option<&str>) {
+        self.calls.with_label_values(&[phase]).observe(took.as_secs_f64());
+        self.calls_per_runner.inc();
+        if let Some(reason) = reason {
+            self.failures.with_label_values(&[phase, reason]).inc();
+        }
+    }
+
+    /// Something happened to a set.
+    pub(crate) fn told(&self, news: &News) {
+        match news {
+            News::Finished { made, took } => {
+                self.batches.with_label_values(&["complete"]).inc();
+                self.seconds.observe(took.as_secs_f64());
+                self.runners.inc_by(*made as u64);
+            }
+            News::Stopped { made, need, why } if *need > 0 || why.is_worth_telling() => {
+                self.batches.with_label_values(&[why.code()]).inc();
+                self.runners.inc_by(*made as u64);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the gates and sets are like.
+    pub(crate) fn look(&self, engine: &Engine) {
+        for (key, gate) in engine.gates() {
+            let upstream = match key {
+                GateKey::Kubernetes => "kubernetes",
+                GateKey::Service(host) => host.as_str(),
+            };
+            self.in_flight.with_label_values(&[upstream]).set(i64::from(gate.in_flight()));
+            self.limit.with_label_values(&[upstream]).set(i64::from(gate.limit()));
+            let is_open = !matches!(gate.breaker(), State::Closed);
+            self.breaker.with_label_values(&[upstream]).set(i64::from(is_open));
+        }
+    }
+
+    /// How many sets are what to us.
+    pub(crate) fn sets<'s>(&self, states: impl Iterator<Item = &'s str>) {
+        self.sets.reset();
+        states.for_each(|state| self.sets.with_label_values(&[state]).inc());
+    }
+
+    /// Runners above what was asked for.
+    pub(crate) fn overshot(&self, count: usize) {
+        self.overshoot.inc_by(count as u64);
+    }
+
+    /// Something left over was removed.
+    pub(crate) fn swept(&self, kind: &str) {
+        self.swept.with_label_values(&[kind]).inc();
+    }
+
+    /// What only a leader knows goes with its term.
+    pub(super) fn reset(&self) {
+        self.in_flight.reset();
+        self.limit.reset();
+        self.breaker.reset();
+        self.sets.reset();
+    }
+}
