@@ -147,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_gets_shorter_when_we_call_less_is_a_reason_again_and_again() {
+        let mut latency = Latency::default();
+        rises(&mut latency, 100, 100);
+        for round in 0..3 {
+            let found = (0..30).filter(|_| latency.is_rising(millis(600))).take(1).count();
+            assert_eq!(found, 1, "round {round}");
+            latency.answered();
+            rises(&mut latency, 50, 250);
+        }
+    }
+
+    #[test]
     fn an_upstream_that_is_fast_again_is_judged_by_that() {
         let mut latency = Latency::default();
         rises(&mut latency, 100, 150);

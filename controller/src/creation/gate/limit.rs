@@ -19,7 +19,8 @@ pub(super) struct Limit {
     ceiling: f64,
     /// Between 1 and the ceiling; what is behind the point is on its way to the next whole call.
     value: f64,
-    /// Whether it still doubles; once per process, since later its own value is what is known of the upstream.
+    /// Whether it still doubles: until the first decrease, and never again, since then its own value is what is known of the
+    /// upstream.
     is_slow_start: bool,
     /// Counts decreases. A call that began before the last one says nothing about what holds since.
     epoch: u64,
@@ -45,7 +46,7 @@ impl Limit {
         Self {
             ceiling: f64::from(ceiling),
             value: f64::from(ceiling.min(START)),
-            is_slow_start: ceiling > START,
+            is_slow_start: true,
             epoch: 0,
             has_succeeded: false,
             begun: 0,
@@ -106,7 +107,6 @@ impl Limit {
     fn increase(&mut self) {
         let step = if self.is_slow_start { 1.0 } else { 1.0 / self.value };
         self.value = (self.value + step).min(self.ceiling);
-        self.is_slow_start &= self.value < self.ceiling;
     }
 }
 

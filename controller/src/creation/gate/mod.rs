@@ -11,10 +11,6 @@ pub mod breaker;
 mod latency;
 mod limit;
 mod pause;
-#[cfg(test)]
-mod properties;
-#[cfg(test)]
-mod simulated;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -202,6 +198,11 @@ impl Gate {
         self.pause.until()
     }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod simulated;
 
 #[cfg(test)]
 mod tests {
