@@ -1,8 +1,10 @@
 //! The controller's flags, and its start from them.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use headstart_externals::config::Config;
@@ -18,8 +20,10 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::actions::Services;
 use crate::certificates::{Keeper, Names};
 use crate::config::ConfigFile;
+use crate::creation::term::{CreationSettings, Means};
 use crate::lead::Duties;
 use crate::metrics::Metrics;
 use crate::round::{Clients, ClusterDuty, Objects};
@@ -50,6 +54,10 @@ pub struct Args {
     #[arg(long, env = "HEADSTART_CERTIFICATES", value_enum, default_value_t = Certificates::Issue)]
     pub certificates: Certificates,
 
+    /// Creation of runners.
+    #[command(flatten)]
+    pub creation: CreationArgs,
+
     /// Names of the objects that it writes.
     #[command(flatten)]
     pub objects: ObjectArgs,
@@ -66,6 +74,53 @@ pub enum Certificates {
     Issue,
     /// Something else, such as cert-manager; the controller leaves Secrets and webhook configuration alone
     External,
+}
+
+/// How runners are created.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CreationArgs {
+    /// Whether runners are created at once where a namespace, a scale set or the configuration asks for it; `false` leaves
+    /// all of them to ARC
+    #[arg(long, env = "HEADSTART_PARALLEL_CREATION", default_value_t = true, value_name = "BOOL",
+        action = clap::ArgAction::Set)]
+    pub parallel_creation: bool,
+
+    /// Most calls at once, each to the API server and to the Actions service
+    #[arg(long, env = "HEADSTART_RUNNER_CREATION_CONCURRENCY", default_value = "10", value_name = "N",
+        value_parser = concurrency)]
+    pub runner_creation_concurrency: NonZeroU32,
+
+    /// Longest time for a single call, such as 30s or 1500ms
+    #[arg(long, env = "HEADSTART_RUNNER_CREATION_TIMEOUT", default_value = "30s", value_name = "TIME",
+        value_parser = call_timeout)]
+    pub runner_creation_timeout: Duration,
+
+    /// Take every GitHub host for a GitHub Enterprise Server, as ARC does with the same variable
+    #[arg(long, env = "GITHUB_ACTIONS_FORCE_GHES", value_name = "ANY", hide = true)]
+    pub force_ghes: Option<String>,
+}
+
+/// Most that may be asked for: beyond it, connections cost more than they gain.
+const MOST_CONCURRENT: u32 = 500;
+
+fn concurrency(text: &str) -> Result<NonZeroU32, String> {
+    let number: NonZeroU32 =
+        text.parse().map_err(|error| format!("{error}; give a number from 1 to {MOST_CONCURRENT}"))?;
+    if number.get() > MOST_CONCURRENT {
+        return Err(format!("must be at most {MOST_CONCURRENT}"));
+    }
+    Ok(number)
+}
+
+/// A time with its unit; between one second and ten minutes.
+fn call_timeout(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|error| format!("{error}; give a time such as 30s"))?;
+    let time = Duration::try_from(span).map_err(|error| error.to_string())?;
+    if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&time) {
+        return Err("must be between 1s and 10m".to_owned());
+    }
+    Ok(time)
 }
 
 /// Names of objects; the defaults are those of the manifests.
@@ -147,14 +202,42 @@ pub async fn prepare(args: Args, shutdown: Shutdown) -> anyhow::Result<Prepared>
         identity: args.identity.clone().unwrap_or_else(lease::identity),
         timing: Default::default(),
     };
-    let replica = Replica { args, client: client.clone(), probe, watched, config, metrics };
+    let creation = means(&args, &lease.identity, config.clone(), &metrics).await?;
+    let replica = Replica { args, client: client.clone(), probe, watched, config, metrics, creation };
     let work = move |leading: lease::Leading| replica.duties().run(leading.over);
     tasks.add("leadership", lease::run(client, lease, shutdown, work));
     Ok(Prepared { admin, tasks })
 }
 
+/// What creating runners takes. Its calls have a client of their own, which may keep many connections.
+async fn means(
+    args: &Args,
+    identity: &str,
+    config: watch::Receiver<Arc<Config>>,
+    metrics: &Metrics,
+) -> anyhow::Result<Means> {
+    let CreationArgs { parallel_creation, runner_creation_concurrency, runner_creation_timeout, force_ghes } =
+        &args.creation;
+    Ok(Means {
+        watching: cluster::connect_to_watch().await?,
+        client: cluster::connect().await?,
+        namespace: args.namespace.clone(),
+        published_state: args.objects.published_state.clone(),
+        identity: identity.to_owned(),
+        settings: CreationSettings {
+            is_switched_on: *parallel_creation,
+            concurrency: *runner_creation_concurrency,
+            timeout: *runner_creation_timeout,
+        },
+        config,
+        metrics: metrics.clone(),
+        services: Arc::new(Services::new(*runner_creation_timeout, force_ghes.is_some())),
+    })
+}
+
 /// What every term of this replica begins with.
 struct Replica {
+    creation: Means,
     args: Args,
     client: Client,
     probe: Client,
@@ -183,6 +266,7 @@ impl Replica {
         let metrics = &self.metrics;
         Duties {
             keeper: issues.then(|| Keeper::new(self.client.clone(), names, metrics.clone())),
+            creation: self.creation.clone(),
             cluster: ClusterDuty::new(&clients, &self.watched, self.config.clone(), &written, metrics),
         }
     }

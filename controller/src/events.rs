@@ -8,6 +8,7 @@ use headstart_runtime::trouble::Trouble;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::bucket::Bucket;
 use crate::metrics::Metrics;
@@ -41,6 +42,31 @@ impl Outbox {
     pub fn new(client: Client, metrics: Metrics) -> Self {
         let bucket = Bucket::new(EVERY, BURST, Instant::now());
         Self { client, metrics, waiting: VecDeque::new(), bucket, trouble: Trouble::default() }
+    }
+
+    /// One that tells beside everything else, as long as anything is sent to it.
+    pub fn beside(client: Client, metrics: Metrics) -> UnboundedSender<(ObjectReference, News)> {
+        let (sender, mut receiver) = unbounded_channel();
+        tokio::spawn(async move {
+            let mut outbox = Self::new(client, metrics);
+            loop {
+                let next = match outbox.due() {
+                    Some(due) => match tokio::time::timeout(due, receiver.recv()).await {
+                        Ok(next) => next,
+                        Err(_) => {
+                            outbox.flush().await;
+                            continue;
+                        }
+                    },
+                    None => receiver.recv().await,
+                };
+                let Some((about, news)) = next else { break };
+                outbox.push(about, news);
+                outbox.flush().await;
+            }
+            outbox.flush().await;
+        });
+        sender
     }
 
     /// Tells `news` about an object, later.

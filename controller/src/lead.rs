@@ -7,6 +7,7 @@ use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 
 use crate::certificates::Keeper;
+use crate::creation::term::{Means, Term};
 use crate::metrics::{Leadership, Metrics};
 use crate::round::ClusterDuty;
 
@@ -26,6 +27,8 @@ const CERTIFICATES: Duration = Duration::from_secs(10);
 pub struct Duties {
     /// Issues certificates; `None` where something else does.
     pub keeper: Option<Keeper>,
+    /// How runners are made.
+    pub creation: Means,
     /// The rest.
     pub cluster: ClusterDuty,
 }
@@ -33,7 +36,7 @@ pub struct Duties {
 impl Duties {
     /// Does them until the term is over.
     pub async fn run(self, over: Shutdown) -> anyhow::Result<()> {
-        let Self { keeper, mut cluster } = self;
+        let Self { keeper, creation, mut cluster } = self;
         let metrics = cluster.metrics().clone();
         // Also where the term is cut off.
         let _leading = Leadership::begin(&metrics);
@@ -43,12 +46,29 @@ impl Duties {
                 None => std::future::pending().await,
             }
         };
+        let others = async {
+            tokio::select! {
+                () = over.begun() => Ok(()),
+                ended = certificates => ended,
+                ended = cluster.run() => ended,
+            }
+        };
+        // It ends by itself, with the calls that it has under way.
+        tokio::try_join!(others, create(creation, metrics.clone(), &over)).map(drop)
+    }
+}
+
+/// Creates runners; a term of it that fails begins anew.
+async fn create(means: Means, metrics: Metrics, over: &Shutdown) -> anyhow::Result<()> {
+    let mut failing = Failing::new("creation", metrics);
+    while !over.has_begun() {
+        let Some(pause) = failing.note(Term::new(means.clone()).run(over).await) else { continue };
         tokio::select! {
-            () = over.begun() => Ok(()),
-            ended = certificates => ended,
-            ended = cluster.run() => ended,
+            () = over.begun() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
+    Ok(())
 }
 
 /// Keeps the certificates; every step can be cut off.

@@ -234,6 +234,11 @@ impl Borrow {
         self.ours.contains_key(runner)
     }
 
+    /// Whether a runner of that name is there.
+    pub fn sees(&self, runner: &str) -> bool {
+        self.runners.contains_key(runner)
+    }
+
     /// Where it lies.
     pub fn place(&self) -> &Place {
         &self.place

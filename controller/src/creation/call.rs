@@ -202,6 +202,21 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Its code in metrics.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::Quota(_) => "quota",
+            Self::Refused(_) => "refused",
+            Self::PushedBack { .. } => "pushed-back",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Failed { .. } => "failed",
+            Self::TimedOut => "timed-out",
+        }
+    }
+
     /// Whether the call may have been done all the same.
     pub fn is_doubtful(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Failed { .. } | Self::TimedOut)

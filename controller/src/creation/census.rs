@@ -172,7 +172,8 @@ impl Census {
     /// An AutoscalingRunnerSet by name.
     pub fn owner_named(&self, namespace: &str, name: &str) -> Option<&Owner> {
         let is_it = |owner: &&Owner| {
-            owner.metadata.namespace.as_deref() == Some(namespace) && owner.metadata.name.as_deref() == Some(name)
+            owner.metadata.namespace.as_deref() == Some(namespace)
+                && owner.metadata.name.as_deref() == Some(name)
         };
         self.owners.values().find(is_it)
     }
@@ -205,8 +206,10 @@ mod tests {
         let mut census = Census::default();
         let labels = label.map(|label| json!({ CREATION_LABEL: label }));
         census.owner(
-            serde_json::from_value(json!({ "metadata": { "uid": "o", "namespace": "n", "name": "a", "labels": labels } }))
-                .unwrap(),
+            serde_json::from_value(
+                json!({ "metadata": { "uid": "o", "namespace": "n", "name": "a", "labels": labels } }),
+            )
+            .unwrap(),
         );
         census.listener(
             serde_json::from_value(json!({

@@ -345,3 +345,16 @@ impl Engine {
         act(borrow, &mut context)
     }
 }
+
+/// What others want to know.
+impl Engine {
+    /// Whether a set is there.
+    pub fn has_set(&self, uid: &str) -> bool {
+        self.sets.contains_key(uid)
+    }
+
+    /// Whether a runner of that name is there.
+    pub fn has_runner(&self, set: &str, name: &str) -> bool {
+        self.sets.get(set).is_some_and(|borrow| borrow.sees(name))
+    }
+}

@@ -16,16 +16,16 @@ use crate::actions::{Service, ServiceError};
 
 /// What the calls for one set are made with.
 #[derive(Clone)]
-pub struct Tools {
+pub(super) struct Tools {
     /// What its runners have in common; why there is nothing where there is nothing.
-    pub template: Result<Arc<Template>, String>,
+    pub(super) template: Result<Arc<Template>, String>,
     /// Its Actions service, likewise.
-    pub service: Result<Service, String>,
+    pub(super) service: Result<Service, String>,
 }
 
 /// Makes calls.
 #[derive(Clone)]
-pub struct Executor {
+pub(super) struct Executor {
     kubernetes: Kubernetes,
     /// Headstart's own namespace, where journals lie.
     namespace: String,
@@ -33,12 +33,12 @@ pub struct Executor {
 
 impl Executor {
     /// Calls through `kubernetes`; journals lie in `namespace`.
-    pub fn new(kubernetes: Kubernetes, namespace: &str) -> Self {
+    pub(super) fn new(kubernetes: Kubernetes, namespace: &str) -> Self {
         Self { kubernetes, namespace: namespace.to_owned() }
     }
 
     /// Makes one call.
-    pub async fn run(&self, order: &Order, tools: &Tools) -> Answer {
+    pub(super) async fn run(&self, order: &Order, tools: &Tools) -> Answer {
         let Order { place, task, .. } = order;
         let answer = match &task.call {
             Call::CreateJournal(journal) => self.create_journal(journal).await,
@@ -122,7 +122,9 @@ impl Executor {
 
 /// A Secret is complete only with all that ARC and the runner read of it.
 fn found_secret(secret: &Value) -> FoundSecret {
-    let is_complete = ["jitToken", "runnerName"].iter().all(|key| decoded(secret, key).is_some_and(|text| !text.is_empty()));
+    let is_complete = ["jitToken", "runnerName"]
+        .iter()
+        .all(|key| decoded(secret, key).is_some_and(|text| !text.is_empty()));
     FoundSecret { runner_id: runner_id(secret).filter(|_| is_complete) }
 }
 
@@ -141,7 +143,8 @@ async fn ask(call: &Call, name: &str, tools: &Tools) -> Result<Answer, Trouble> 
         Call::Register => {
             let template = tools.template.as_ref().map_err(|why| Trouble::Refused(why.clone()))?;
             let registration = service.register(template.scale_set, name, &template.work_folder).await;
-            registration.map(|made| Answer::Registered { runner_id: made.runner_id, jit_config: made.jit_config })
+            registration
+                .map(|made| Answer::Registered { runner_id: made.runner_id, jit_config: made.jit_config })
         }
         Call::FindAgent => service.find(name).await.map(|found| Answer::Agent(found.map(|agent| agent.id))),
         Call::RemoveAgent(id) => service.remove(*id).await.map(|()| Answer::Done),
@@ -159,8 +162,8 @@ fn in_our_words(error: &ServiceError) -> Trouble {
         ServiceError::Unavailable { status: 503, .. } => Trouble::Unavailable { retry_after },
         ServiceError::TimedOut(_) => Trouble::TimedOut,
         ServiceError::Refused(_) | ServiceError::Unauthorized(_) => Trouble::Refused(error.to_string()),
-        ServiceError::Unavailable { .. }
-        | ServiceError::Unreachable { .. }
-        | ServiceError::Answer(_) => Trouble::Failed { retry_after, why: error.to_string() },
+        ServiceError::Unavailable { .. } | ServiceError::Unreachable { .. } | ServiceError::Answer(_) => {
+            Trouble::Failed { retry_after, why: error.to_string() }
+        }
     }
 }

@@ -26,7 +26,7 @@ pub(super) const PATCH: &str = "application/json-patch+json";
 
 /// The API server.
 #[derive(Clone)]
-pub struct Kubernetes {
+pub(super) struct Kubernetes {
     client: Client,
     deadline: Duration,
 }
@@ -56,7 +56,7 @@ struct Refusal {
 
 impl Kubernetes {
     /// Calls with `client`, each of which ends within `deadline`.
-    pub fn new(client: Client, deadline: Duration) -> Self {
+    pub(super) fn new(client: Client, deadline: Duration) -> Self {
         Self { client, deadline }
     }
 
@@ -92,7 +92,11 @@ impl Kubernetes {
         self.read(path, METADATA).await
     }
 
-    async fn read<T: for<'de> Deserialize<'de>>(&self, path: &str, accept: &str) -> Result<Option<T>, Trouble> {
+    async fn read<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        accept: &str,
+    ) -> Result<Option<T>, Trouble> {
         match self.call("GET", path, (accept, JSON), Vec::new()).await {
             Ok(body) => understood(&body).map(Some),
             Err(Trouble::NotFound) => Ok(None),
@@ -129,7 +133,8 @@ impl Kubernetes {
         let failed = |why: String| Trouble::Failed { retry_after: None, why };
         let answer = self.client.send(request).await.map_err(|error| failed(error.to_string()))?;
         let status = answer.status().as_u16();
-        let retry_after = answer.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after =
+            answer.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
         let body = answer.into_body().collect().await.map_err(|error| failed(error.to_string()))?.to_bytes();
         match status {
@@ -158,7 +163,9 @@ fn trouble(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Trouble {
         429 => Trouble::PushedBack { retry_after },
         503 => Trouble::Unavailable { retry_after },
         504 => Trouble::TimedOut,
-        401 | 500.. => Trouble::Failed { retry_after, why: format!("the API server answered {status}: {message}") },
+        401 | 500.. => {
+            Trouble::Failed { retry_after, why: format!("the API server answered {status}: {message}") }
+        }
         _ => Trouble::Refused(format!("the API server answered {status}: {message}")),
     }
 }
@@ -169,7 +176,8 @@ mod tests {
 
     #[test]
     fn refusals_are_told_apart() {
-        let status = |reason: &str, message: &str| format!("{{\"reason\":\"{reason}\",\"message\":\"{message}\"}}");
+        let status =
+            |reason: &str, message: &str| format!("{{\"reason\":\"{reason}\",\"message\":\"{message}\"}}");
         let second = Some(Duration::from_secs(1));
         let quota = "pods \\\"x\\\" is forbidden: exceeded quota: q, requested: pods=1";
         for (code, text, expected) in [
@@ -185,6 +193,8 @@ mod tests {
         ] {
             assert_eq!(trouble(code, second, text.as_bytes()), expected, "{code}");
         }
-        assert!(matches!(trouble(500, None, b"etcd"), Trouble::Failed { why, .. } if why.ends_with("500: etcd")));
+        assert!(
+            matches!(trouble(500, None, b"etcd"), Trouble::Failed { why, .. } if why.ends_with("500: etcd"))
+        );
     }
 }

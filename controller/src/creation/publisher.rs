@@ -14,7 +14,7 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// The one writer of that key.
 #[derive(Clone)]
-pub struct Publisher {
+pub(super) struct Publisher {
     api: Api<ConfigMap>,
     name: String,
     leader: String,
@@ -22,16 +22,17 @@ pub struct Publisher {
 
 impl Publisher {
     /// Writes as `leader`, as the Lease names it, into the ConfigMap `name`.
-    pub fn new(client: Client, namespace: &str, name: &str, leader: &str) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, name: &str, leader: &str) -> Self {
         let (name, leader) = (name.to_owned(), leader.to_owned());
         Self { api: Api::namespaced(client, namespace), name, leader }
     }
 
     /// Publishes these sets and no others.
-    pub async fn publish(&self, sets: Vec<PublishedRunnerSet>) -> anyhow::Result<()> {
+    pub(super) async fn publish(&self, sets: Vec<PublishedRunnerSet>) -> anyhow::Result<()> {
         let text = serde_json::to_string(&PublishedRunnerSets::new(&self.leader, sets))?;
-        let patch = json!({ "data": { RUNNER_SETS_KEY: text } });
-        let patched = self.api.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch));
+        let patch = Patch::Merge(json!({ "data": { RUNNER_SETS_KEY: text } }));
+        let how = PatchParams::default();
+        let patched = self.api.patch(&self.name, &how, &patch);
         match within(CALL, patched).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(self.create(text).await?),

@@ -24,7 +24,10 @@ pub fn left_over(
     has_runner: impl Fn(&OurSecret) -> bool,
     is_known: impl Fn(&OurSecret) -> bool,
 ) -> Vec<OurSecret> {
-    secrets.into_iter().filter(|secret| secret.age >= OLD && !has_runner(secret) && !is_known(secret)).collect()
+    secrets
+        .into_iter()
+        .filter(|secret| secret.age >= OLD && !has_runner(secret) && !is_known(secret))
+        .collect()
 }
 
 #[cfg(test)]
@@ -33,8 +36,14 @@ mod tests {
 
     #[test]
     fn only_what_is_old_and_nobodys_is_left_over() {
-        let secret = |name: &str, age| OurSecret { name: name.to_owned(), set: "u".to_owned(), runner_id: Some(1), age };
-        let all = vec![secret("live", OLD), secret("journaled", OLD), secret("new", OLD / 2), secret("left", OLD)];
+        let secret = |name: &str, age| OurSecret {
+            name: name.to_owned(),
+            set: "u".to_owned(),
+            runner_id: Some(1),
+            age,
+        };
+        let all =
+            vec![secret("live", OLD), secret("journaled", OLD), secret("new", OLD / 2), secret("left", OLD)];
         let left = left_over(all, |secret| secret.name == "live", |secret| secret.name == "journaled");
         assert_eq!(left.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["left"]);
     }

@@ -10,7 +10,7 @@ use super::template::API_VERSION;
 use crate::news;
 
 /// Logs it, and gives what becomes an Event.
-pub fn tell(place: &Place, news: &News) -> Option<news::News> {
+pub(super) fn tell(place: &Place, news: &News) -> Option<news::News> {
     let Place { namespace, name, .. } = place;
     match news {
         News::Started { need, generation } => {
@@ -21,7 +21,15 @@ pub fn tell(place: &Place, news: &News) -> Option<news::News> {
         News::Progress { made, need, took, percent } => {
             let rate = rate(*made, took.as_secs_f64());
             let remaining = need - made;
-            tracing::info!(namespace, set = name, made, need, remaining, rate, "created {made}/{need} runners");
+            tracing::info!(
+                namespace,
+                set = name,
+                made,
+                need,
+                remaining,
+                rate,
+                "created {made}/{need} runners"
+            );
             let note = format!("created {made}/{need} runners, {rate} per second, {remaining} to go");
             percent.map(|_| news::News::normal("RunnerCreationProgress", note))
         }
@@ -40,7 +48,8 @@ fn stopped(place: &Place, made: usize, need: usize, why: &Stop) -> Option<news::
     let (reason, meaning) = (why.code(), why.meaning());
     if !why.suspends() {
         tracing::info!(namespace, set = name, made, need, reason, "stopped creating runners: {meaning}");
-        return (need > 0).then(|| news::News::normal("RunnerCreationStopped", partial(made, need, &meaning)));
+        return (need > 0)
+            .then(|| news::News::normal("RunnerCreationStopped", partial(made, need, &meaning)));
     }
     tracing::warn!(namespace, set = name, made, need, reason, "stopped creating runners: {meaning}");
     let event = match why {
@@ -61,7 +70,7 @@ fn rate(made: usize, seconds: f64) -> String {
 }
 
 /// The AutoscalingRunnerSet, as Events name what they are about.
-pub fn about(owner: &Owner) -> ObjectReference {
+pub(super) fn about(owner: &Owner) -> ObjectReference {
     let metadata = &owner.metadata;
     ObjectReference {
         api_version: Some(API_VERSION.to_owned()),

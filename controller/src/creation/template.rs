@@ -40,7 +40,9 @@ pub struct Template {
 
 /// Why a set's runners cannot be made by us.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot read `{0}` of the runner set, so its runners are left to ARC; compare it with the CRD that is installed")]
+#[error(
+    "cannot read `{0}` of the runner set, so its runners are left to ARC; compare it with the CRD that is installed"
+)]
 pub struct Unreadable(&'static str);
 
 impl Template {
@@ -218,9 +220,7 @@ fn pod(runner: &Value, version: &str) -> Value {
 /// What ARC adds to the environment of the runner's container, in its order.
 fn environment_of(spec: &Value, version: &str) -> Vec<Value> {
     let plain = |name: &str, value: &str| json!({ "name": name, "value": value });
-    let from = |name: &str, secret: &Value, key: &str| {
-        json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } })
-    };
+    let from = |name: &str, secret: &Value, key: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } });
     let mut environment = vec![
         from(JIT_VARIABLE, &Value::Null, "jitToken"),
         plain("GITHUB_ACTIONS_RUNNER_EXTRA_USER_AGENT", &format!("actions-runner-controller/{version}")),
@@ -233,7 +233,8 @@ fn environment_of(spec: &Value, version: &str) -> Vec<Value> {
     let has_exceptions = proxy["noProxy"].as_array().is_some_and(|hosts| !hosts.is_empty());
     let variables =
         [(is_set("http"), "http_proxy"), (is_set("https"), "https_proxy"), (has_exceptions, "no_proxy")];
-    let proxies = variables.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| from(name, secret, name));
+    let proxies =
+        variables.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| from(name, secret, name));
     environment.extend(proxies);
     environment
 }
@@ -249,7 +250,8 @@ fn knows_exit_code(version: &str) -> bool {
 
 /// ARC's short hash of a namespace: FNV-1a of 32 bits in decimal, its digits as letters that make no words.
 fn short_hash(text: &str) -> String {
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let letter = |digit: char| match digit {
         '0'..='5' => char::from_digit(digit.to_digit(10).unwrap_or(0) + 4, 10).unwrap_or(digit),
         '6' => 'b',
@@ -327,11 +329,15 @@ mod tests {
         let pod = template.pod("ci-runner-x", "runner-uid");
         let metadata = &pod["metadata"];
         assert_eq!(metadata["labels"]["actions-ephemeral-runner"], "True");
-        assert_eq!((&metadata["labels"]["pod"], &metadata["labels"]["pod-template-hash"]), (&json!("p"), &json!("x")));
+        assert_eq!(
+            (&metadata["labels"]["pod"], &metadata["labels"]["pod-template-hash"]),
+            (&json!("p"), &json!("x"))
+        );
         assert_eq!(metadata["annotations"]["note"], "of the pod");
         assert_eq!(metadata["ownerReferences"][0]["uid"], "runner-uid");
         let environment = pod["spec"]["containers"][0]["env"].as_array().unwrap();
-        let names: Vec<&str> = environment.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            environment.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
         assert_eq!(
             names,
             [
@@ -341,7 +347,10 @@ mod tests {
                 "ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE"
             ]
         );
-        assert_eq!(environment[1]["valueFrom"]["secretKeyRef"], json!({ "name": "ci-runner-x", "key": "jitToken" }));
+        assert_eq!(
+            environment[1]["valueFrom"]["secretKeyRef"],
+            json!({ "name": "ci-runner-x", "key": "jitToken" })
+        );
         assert_eq!(environment[2]["value"], "actions-runner-controller/0.14.2");
         assert_eq!(pod["spec"]["containers"][1], json!({ "name": "side", "image": "y" }));
     }
@@ -357,14 +366,17 @@ mod tests {
         assert!(secret.starts_with("ci-") && secret.ends_with("-runner-proxy"), "{secret}");
         let pod = template.pod("ci-runner-x", "u");
         let environment = pod["spec"]["containers"][0]["env"].as_array().unwrap();
-        let proxies: Vec<&Value> = environment.iter().filter(|v| v["valueFrom"]["secretKeyRef"]["name"] == secret).collect();
+        let proxies: Vec<&Value> =
+            environment.iter().filter(|v| v["valueFrom"]["secretKeyRef"]["name"] == secret).collect();
         assert_eq!(proxies.len(), 2);
         assert_eq!((&proxies[0]["name"], &proxies[1]["name"]), (&json!("https_proxy"), &json!("no_proxy")));
     }
 
     #[test]
     fn older_releases_know_no_exit_code() {
-        for (version, knows) in [("0.13.1", false), ("0.14.0", true), ("1.2.3", true), ("dev", true), ("", true)] {
+        for (version, knows) in
+            [("0.13.1", false), ("0.14.0", true), ("1.2.3", true), ("dev", true), ("", true)]
+        {
             assert_eq!(knows_exit_code(version), knows, "{version}");
         }
     }

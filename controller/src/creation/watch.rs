@@ -21,7 +21,7 @@ const WATCH: u32 = 45;
 
 /// Something that a watch brought.
 #[derive(Debug)]
-pub enum Seen {
+pub(super) enum Seen {
     /// A runner set.
     Set(Box<RunnerSet>),
     /// A runner.
@@ -40,7 +40,7 @@ pub enum Seen {
 
 /// The kinds that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(super) enum Kind {
     /// EphemeralRunnerSets.
     Set,
     /// EphemeralRunners.
@@ -56,7 +56,7 @@ pub enum Kind {
 type Stream = BoxStream<'static, (Option<String>, Vec<Seen>)>;
 
 /// All watches.
-pub struct Watches {
+pub(super) struct Watches {
     client: Client,
     namespaces: BTreeMap<String, HashSet<Kind>>,
     are_listeners_listed: bool,
@@ -65,7 +65,7 @@ pub struct Watches {
 
 impl Watches {
     /// Begins to watch listeners, and namespaces that carry our label.
-    pub fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client) -> Self {
         let all = watcher::Config::default().timeout(WATCH);
         let labelled = all.clone().labels(CREATION_LABEL);
         let listeners = follow(Api::all(client.clone()), all, (Kind::Listener, None), |listener| {
@@ -80,7 +80,7 @@ impl Watches {
     }
 
     /// Watches these namespaces too from now on; others stay watched, since what was begun there has to be ended.
-    pub fn include<'n>(&mut self, namespaces: impl IntoIterator<Item = &'n String>) {
+    pub(super) fn include<'n>(&mut self, namespaces: impl IntoIterator<Item = &'n String>) {
         for namespace in namespaces {
             if self.namespaces.contains_key(namespace) {
                 continue;
@@ -91,19 +91,21 @@ impl Watches {
             let sets = Api::namespaced(client.clone(), namespace);
             self.streams.push(follow(sets, all(), place(Kind::Set), |set| Seen::Set(Box::new(set))));
             let runners = Api::namespaced(client.clone(), namespace);
-            self.streams.push(follow(runners, all(), place(Kind::Runner), |runner| Seen::Runner(Box::new(runner))));
+            self.streams
+                .push(follow(runners, all(), place(Kind::Runner), |runner| Seen::Runner(Box::new(runner))));
             let owners = Api::namespaced(client.clone(), namespace);
-            self.streams.push(follow(owners, all(), place(Kind::Owner), |owner| Seen::Owner(Box::new(owner))));
+            self.streams
+                .push(follow(owners, all(), place(Kind::Owner), |owner| Seen::Owner(Box::new(owner))));
         }
     }
 
     /// Whether everything in a namespace was listed once, and all listeners.
-    pub fn is_listed(&self, namespace: &str) -> bool {
+    pub(super) fn is_listed(&self, namespace: &str) -> bool {
         self.are_listeners_listed && self.namespaces.get(namespace).is_some_and(|kinds| kinds.len() == 3)
     }
 
     /// The next things that are seen.
-    pub async fn next(&mut self) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Vec<Seen>> {
         let Some((_, seen)) = self.streams.next().await else { anyhow::bail!("the watches ended") };
         for seen in &seen {
             match seen {
@@ -159,7 +161,13 @@ struct Known {
 }
 
 impl Known {
-    fn take<K: Resource>(&mut self, event: Event<K>, kind: Kind, place: Option<&str>, seen: fn(K) -> Seen) -> Vec<Seen> {
+    fn take<K: Resource>(
+        &mut self,
+        event: Event<K>,
+        kind: Kind,
+        place: Option<&str>,
+        seen: fn(K) -> Seen,
+    ) -> Vec<Seen> {
         match event {
             Event::Apply(object) => {
                 self.there.insert(uid(&object));

@@ -18,9 +18,10 @@ use headstart_runtime::cluster::within;
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -31,13 +32,15 @@ use super::engine::{Engine, Settings, Standing};
 use super::execute::Executor;
 use super::journal::{self, Journal};
 use super::kubernetes::Kubernetes;
-use super::objects::RunnerSet;
+use super::objects::{Runner, RunnerSet};
 use super::publisher::Publisher;
 use super::tell;
+use super::view::RunnerView;
 use super::watch::{Kind, Seen, Watches};
 use crate::actions::Services;
 use crate::events::Outbox;
 use crate::metrics::Metrics;
+use crate::news::News;
 use places::Places;
 use sweeper::Sweeper;
 use tools::{Reading, Toolbox};
@@ -102,7 +105,9 @@ pub struct Term {
     published: Option<Vec<PublishedRunnerSet>>,
     publishing: Option<JoinSet<anyhow::Result<Vec<PublishedRunnerSet>>>>,
     publish_trouble: Trouble,
-    events: Outbox,
+    events: UnboundedSender<(ObjectReference, News)>,
+    /// The UID and name of every runner's set and its own name, by its UID.
+    runners: HashMap<String, (String, String)>,
     sweeper: Sweeper,
     calls: JoinSet<(CallId, Answer)>,
     reads: FuturesUnordered<futures::future::BoxFuture<'static, Reading>>,
@@ -137,7 +142,8 @@ impl Term {
             published: None,
             publishing: None,
             publish_trouble: Trouble::default(),
-            events: Outbox::new(means.client.clone(), metrics.clone()),
+            events: Outbox::beside(means.client.clone(), metrics.clone()),
+            runners: HashMap::new(),
             sweeper: Sweeper::new(kubernetes, metrics.creation().clone()),
             calls: JoinSet::new(),
             reads: FuturesUnordered::new(),
@@ -175,7 +181,7 @@ impl Term {
                 Some((namespace, missing)) = self.rights.next() => self.learned(&namespace, missing),
                 Some(done) = published(&mut self.publishing) => self.has_published(done)?,
                 Ok(()) = config.changed() => self.configure(),
-                () = tokio::time::sleep(wake) => self.events.flush_now().await,
+                () = tokio::time::sleep(wake) => {}
             }
         }
         self.drain().await;
@@ -251,12 +257,17 @@ impl Term {
                     Some(place) if !place.is_live => {
                         place.runners.insert(runner.uid().unwrap_or_default(), *runner);
                     }
-                    _ => runner.view().into_iter().for_each(|view| self.engine.runner(view, now)),
+                    _ => runner.view().into_iter().for_each(|view| self.observe(view, now)),
                 }
             }
             Seen::Gone(kind, uid) => self.gone(kind, &uid),
             Seen::Listed(..) => {}
         }
+    }
+
+    fn observe(&mut self, view: RunnerView, now: Duration) {
+        self.runners.insert(view.uid.clone(), (view.set.clone(), view.name.clone()));
+        self.engine.runner(view, now);
     }
 
     fn gone(&mut self, kind: Kind, uid: &str) {
@@ -272,7 +283,9 @@ impl Term {
                 for place in self.places.namespaces.values_mut() {
                     place.runners.remove(uid);
                 }
-                self.engine.runner_gone(uid);
+                if let Some((set, name)) = self.runners.remove(uid) {
+                    self.engine.runner_gone(&set, &name);
+                }
             }
         }
     }
@@ -293,7 +306,8 @@ impl Term {
             self.means.metrics.creation().told(news);
             let owner = self.census.owner_named(&place.namespace, &place.owner).map(tell::about);
             if let (Some(event), Some(about)) = (tell::tell(place, news), owner) {
-                self.events.push(about, event);
+                // They are for people; where nobody takes them, nothing stops.
+                let _ = self.events.send((about, event));
             }
         }
         self.means.metrics.creation().look(&self.engine);
@@ -345,7 +359,9 @@ impl Term {
 
     /// What was asked for is known; where the API server did not answer, what was known stays.
     fn learned(&mut self, namespace: &str, missing: Option<Vec<String>>) {
-        let (Some(place), Some(missing)) = (self.places.namespaces.get_mut(namespace), missing) else { return };
+        let (Some(place), Some(missing)) = (self.places.namespaces.get_mut(namespace), missing) else {
+            return;
+        };
         if !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
             tracing::warn!(
                 namespace,
@@ -368,12 +384,15 @@ impl Term {
                 continue;
             }
             let Some(place) = self.places.namespaces.get_mut(&name) else { continue };
-            let (runners, journals) = (std::mem::take(&mut place.runners), std::mem::take(&mut place.journals));
+            let (runners, journals) =
+                (std::mem::take(&mut place.runners), std::mem::take(&mut place.journals));
             let sets = self.sets.values().filter_map(RunnerSet::view).filter(|view| view.namespace == name);
             sets.for_each(|view| self.engine.set(view, now));
             let unix_ms = Timestamp::now().as_millisecond();
             journals.into_iter().for_each(|journal| self.engine.inherit(journal, now, unix_ms));
-            runners.values().filter_map(super::objects::Runner::view).for_each(|view| self.engine.runner(view, now));
+            for view in runners.values().filter_map(Runner::view) {
+                self.observe(view, now);
+            }
         }
     }
 
@@ -381,8 +400,6 @@ impl Term {
     fn judge(&mut self, now: Duration) {
         let mut published = Vec::new();
         let mut states = Vec::new();
-        let sets: Vec<(String, RunnerSet)> = Vec::new();
-        drop(sets);
         for (uid, set) in &self.sets {
             let Some(view) = set.view() else { continue };
             let tools = self.toolbox.get(uid);
@@ -409,7 +426,12 @@ impl Term {
                     if self.refused.insert(uid.clone(), refusal) != Some(refusal) {
                         let reason = refusal.code();
                         let (namespace, name) = (&view.namespace, &view.name);
-                        tracing::debug!(namespace, set = name, reason, "the runners of this set are left to ARC");
+                        tracing::debug!(
+                            namespace,
+                            set = name,
+                            reason,
+                            "the runners of this set are left to ARC"
+                        );
                     }
                 }
             }
@@ -437,7 +459,10 @@ impl Term {
         match done? {
             Ok(sets) => {
                 self.publish_trouble.is_over();
-                tracing::info!(sets = sets.len(), "published the runner sets whose runners are created at once");
+                tracing::info!(
+                    sets = sets.len(),
+                    "published the runner sets whose runners are created at once"
+                );
                 self.published = Some(sets);
             }
             Err(error) => {
@@ -454,9 +479,11 @@ impl Term {
         if self.engine.is_making() {
             return;
         }
-        let live = self.places.namespaces.iter().filter(|(_, place)| {
-            place.is_live && place.missing.as_ref().is_some_and(Vec::is_empty)
-        });
+        let live = self
+            .places
+            .namespaces
+            .iter()
+            .filter(|(_, place)| place.is_live && place.missing.as_ref().is_some_and(Vec::is_empty));
         let live: BTreeSet<String> = live.map(|(name, _)| name.clone()).collect();
         self.sweeper.sweep(&live, &self.engine, &self.toolbox, now);
     }

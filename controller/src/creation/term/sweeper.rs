@@ -34,7 +34,13 @@ impl Sweeper {
     }
 
     /// Does what is due.
-    pub(super) fn sweep(&mut self, namespaces: &BTreeSet<String>, engine: &Engine, tools: &Toolbox, now: Duration) {
+    pub(super) fn sweep(
+        &mut self,
+        namespaces: &BTreeSet<String>,
+        engine: &Engine,
+        tools: &Toolbox,
+        now: Duration,
+    ) {
         while self.removing.try_join_next().is_some() {}
         while let Some(looked) = self.looking.try_join_next() {
             match looked {
@@ -59,7 +65,11 @@ impl Sweeper {
         let has_runner = |secret: &OurSecret| engine.has_runner(&secret.set, &secret.name);
         let is_known = |secret: &OurSecret| engine.knows(&secret.set, &secret.name);
         for secret in left_over(secrets, has_runner, is_known) {
-            let tools = if engine.has_set(&secret.set) { Some(tools.get(&secret.set)) } else { tools.of_namespace(namespace) };
+            let tools = if engine.has_set(&secret.set) {
+                Some(tools.get(&secret.set))
+            } else {
+                tools.of_namespace(namespace)
+            };
             let (kubernetes, metrics) = (self.kubernetes.clone(), self.metrics.clone());
             let namespace = namespace.to_owned();
             self.removing.spawn(async move {
@@ -67,9 +77,15 @@ impl Sweeper {
                 match remove(&kubernetes, &namespace, secret, tools).await {
                     Ok(()) => {
                         metrics.swept("secret");
-                        tracing::warn!(namespace, secret = name, "removed a Secret that was left over, and its registration");
+                        tracing::warn!(
+                            namespace,
+                            secret = name,
+                            "removed a Secret that was left over, and its registration"
+                        );
                     }
-                    Err(error) => tracing::warn!(namespace, secret = name, error, "failed to remove what is left over"),
+                    Err(error) => {
+                        tracing::warn!(namespace, secret = name, error, "failed to remove what is left over")
+                    }
                 }
             });
         }

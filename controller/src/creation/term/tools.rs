@@ -1,7 +1,7 @@
 //! What runners of each set are made with: the template of their objects and the Actions service, kept as new as the set and
 //! its credentials.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use kube::Client;
 use serde_json::Value;
 use url::Url;
 
-use crate::actions::source;
-use crate::actions::{Service, Services, Spec};
+use crate::actions::spec::Spec;
+use crate::actions::{Service, Services, source};
 use crate::creation::execute::Tools;
 use crate::creation::objects::RunnerSet;
 use crate::creation::template::Template;
@@ -38,7 +38,6 @@ struct Kit {
 }
 
 /// The tools of all sets, by UID.
-#[derive(Debug)]
 pub(super) struct Toolbox {
     client: Client,
     services: Arc<Services>,
@@ -80,7 +79,8 @@ impl Toolbox {
         let template = Template::of(&made_from).map(Arc::new).map_err(|error| error.to_string());
         let kept = self.kits.remove(uid).filter(|kit| kit.spec == spec);
         let (service, due) = kept.map_or((None, Duration::ZERO), |kit| (kit.service, kit.due));
-        let (namespace, name) = (text(&made_from["metadata"]["namespace"]), text(&made_from["metadata"]["name"]));
+        let (namespace, name) =
+            (text(&made_from["metadata"]["namespace"]), text(&made_from["metadata"]["name"]));
         let kit = Kit { namespace, name, made_from, template, spec, service, due, is_reading: false };
         self.kits.insert(uid.to_owned(), kit);
     }
@@ -93,8 +93,8 @@ impl Toolbox {
     /// The tools of a set.
     pub(super) fn get(&self, uid: &str) -> Tools {
         let Some(kit) = self.kits.get(uid) else {
-            let gone = || Err("the runner set is gone".to_owned());
-            return Tools { template: gone().map(Arc::new), service: gone_service() };
+            let gone = "the runner set is gone";
+            return Tools { template: Err(gone.to_owned()), service: Err(gone.to_owned()) };
         };
         let service = match (&kit.spec, &kit.service) {
             (Err(why), _) => Err(why.clone()),
@@ -124,7 +124,8 @@ impl Toolbox {
 
     /// What has to be read now.
     pub(super) fn due(&mut self, now: Duration) -> Vec<impl Future<Output = Reading> + Send + 'static> {
-        let due = self.kits.iter_mut().filter(|(_, kit)| kit.spec.is_ok() && !kit.is_reading && now >= kit.due);
+        let due =
+            self.kits.iter_mut().filter(|(_, kit)| kit.spec.is_ok() && !kit.is_reading && now >= kit.due);
         let mut reads = Vec::new();
         for (uid, kit) in due {
             kit.is_reading = true;
@@ -163,22 +164,15 @@ impl Toolbox {
     pub(super) fn sets_of(&self, namespace: &str) -> impl Iterator<Item = &String> {
         self.kits.iter().filter(move |(_, kit)| kit.namespace == namespace).map(|(uid, _)| uid)
     }
-
-    /// Why a set cannot be used, by its place; for people.
-    pub(super) fn refusals(&self) -> BTreeMap<String, String> {
-        let refusal = |uid: &String| {
-            let tools = self.get(uid);
-            tools.template.err().or(tools.service.err())
-        };
-        self.kits.keys().filter_map(|uid| Some((uid.clone(), refusal(uid)?))).collect()
-    }
 }
 
-fn gone_service() -> Result<Service, String> {
-    Err("the runner set is gone".to_owned())
-}
-
-async fn read(client: Client, services: Arc<Services>, set: String, namespace: String, spec: Spec) -> Reading {
+async fn read(
+    client: Client,
+    services: Arc<Services>,
+    set: String,
+    namespace: String,
+    spec: Spec,
+) -> Reading {
     let service = async {
         let inputs = source::read(&client, &namespace, &spec).await.map_err(|error| error.to_string())?;
         let service = services.service(&inputs, Instant::now()).map_err(|error| error.to_string())?;
