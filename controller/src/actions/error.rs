@@ -18,7 +18,8 @@ pub enum ServiceError {
         /// How long to wait, if GitHub says so.
         retry_after: Option<Duration>,
     },
-    /// GitHub is in trouble that passes.
+    /// GitHub is in trouble that passes. A token for registering runners that is not known yet where it is exchanged
+    /// (401 or 403) counts as such.
     #[error("GitHub answers with {status}{}; see its status page if this goes on", again(.retry_after.as_ref()))]
     Unavailable {
         /// Status code of the answer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::url::Url;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -198,7 +198,7 @@ impl Service {
             Credentials::Token(token) => token.clone(),
             Credentials::App(app) => self.installation(app).await?,
         };
-        let request = self.post(target.registration_token(), "application/vnd.github.v3+json");
+        let request = self.empty_post(target.registration_token(), "application/vnd.github.v3+json");
         let request = request.bearer_auth(bearer.expose_secret());
         let registration =
             token(Call::RegistrationToken, &http.ask(Call::RegistrationToken, request).await?)?;
@@ -218,13 +218,18 @@ impl Service {
         let Shared { http, target, .. } = &*self.0;
         let proof = app.token(now()).map_err(|_| ServiceError::Unauthorized(self.0.secret.clone()))?;
         let address = target.installation_token(app.installation());
-        let request = self.post(address, "application/vnd.github+json").bearer_auth(proof.expose_secret());
+        let request =
+            self.empty_post(address, "application/vnd.github+json").bearer_auth(proof.expose_secret());
         token(Call::InstallationToken, &http.ask(Call::InstallationToken, request).await?)
     }
 
-    /// A POST, which has a body even if that is empty: some servers insist on its length.
     fn post(&self, url: Url, kind: &'static str) -> RequestBuilder {
-        self.0.http.client().post(url).header(CONTENT_TYPE, kind).body("")
+        self.0.http.client().post(url).header(CONTENT_TYPE, kind)
+    }
+
+    /// A POST without a body, which some servers only take if it says so.
+    fn empty_post(&self, url: Url, kind: &'static str) -> RequestBuilder {
+        self.post(url, kind).header(CONTENT_LENGTH, "0")
     }
 }
 

@@ -14,7 +14,8 @@ const UNUSED: Duration = Duration::from_secs(60 * 60);
 pub struct Services {
     deadline: Duration,
     is_server_forced: bool,
-    /// A cluster has tens of them, so that looking through all is fine; held for moments only.
+    /// A cluster has tens of them, so that looking through all is fine. Held while one is set up, so that
+    /// there are never two, but never during a call.
     entries: Mutex<Vec<Entry>>,
 }
 

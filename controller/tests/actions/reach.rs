@@ -107,15 +107,13 @@ async fn a_server_can_be_forced() {
     assert_eq!(lines[2], "POST http://github.com/api/v3/orgs/o/actions/runners/registration-token");
 }
 
-/// Traffic runs in real time, but the clock jumps once nothing else is left to do.
 #[tokio::test]
 async fn a_call_that_is_not_answered_ends_in_time() {
     let (fake, url) = Fake::start().await;
-    let deadline = Duration::from_millis(300);
+    let deadline = Duration::from_millis(50);
     headstart_runtime::program::install_crypto();
     let service = Service::new(&inputs(&url), deadline, false).unwrap();
-    service.prepare().await.unwrap();
-    fake.answers_together("generatejitconfig", 2);
+    fake.answers_together("", 2);
     let error = service.register(3, "a", "").await.unwrap_err();
     assert_eq!(error, ServiceError::TimedOut(deadline));
     assert!(error.may_have_taken_effect());
