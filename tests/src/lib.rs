@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod actions_service;
 pub mod admission;
 pub mod agent;
 pub mod appender;
+pub mod arc;
 pub mod archive;
 pub mod bed;
 pub mod cache_bench;
