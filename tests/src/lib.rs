@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod actions_service;
 pub mod admission;
 pub mod agent;
 pub mod appender;

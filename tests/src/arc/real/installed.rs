@@ -5,7 +5,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::objects::{self, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
-use super::{ARC_NAMESPACE, Listener, Manager, Real, Tuning, manager};
+use super::{ARC_NAMESPACE, IsSetUp, Listener, Manager, Real, Tuning, manager};
 use crate::bed::{ControlPlane, TestNamespace};
 use crate::kwok::{self, Kwok};
 use crate::wait::until;
@@ -34,14 +34,10 @@ pub struct Asked<'a> {
 
 /// A scale set that ARC has set up, with its running listener.
 pub struct ScaleSet<'c> {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// The name of its EphemeralRunnerSet.
-    pub runner_set: String,
-    /// Its listener.
-    pub listener: Listener<'c>,
+    namespace: String,
+    name: String,
+    runner_set: String,
+    listener: Listener<'c>,
     client: Client,
 }
 
@@ -58,8 +54,7 @@ impl<'c> Installed<'c> {
         Self { real: real.clone(), control_plane, client }
     }
 
-    /// Starts the manager.
-    pub fn manager(&self, tuning: Tuning) -> Manager<'c> {
+    pub(super) fn start_manager(&self, tuning: Tuning) -> Manager<'c> {
         Manager::start(&self.real, self.control_plane, tuning)
     }
 
@@ -72,8 +67,7 @@ impl<'c> Installed<'c> {
         namespace
     }
 
-    /// Asks for a scale set, waits until a running manager has set it up, and starts its listener.
-    pub async fn scale_set(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
+    pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
         self.control_plane.apply(&objects::scale_set(asked).to_string()).unwrap();
         let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS);
         let (listener, runner_set) = until("an AutoscalingListener", || async {
@@ -98,11 +92,22 @@ impl<'c> Installed<'c> {
     }
 }
 
-impl ScaleSet<'_> {
-    /// Deletes it and waits until the manager has taken away everything of it.
-    pub async fn delete(self) {
+impl<'c> IsSetUp for ScaleSet<'c> {
+    type Listener = Listener<'c>;
+
+    fn runner_set(&self) -> &str {
+        &self.runner_set
+    }
+
+    fn listener(&self) -> &Listener<'c> {
+        &self.listener
+    }
+
+    async fn delete(self) {
         let sets = api(&self.client, &self.namespace, SCALE_SETS);
         sets.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        // As the kubelet would do it to the pod that the manager deletes.
+        self.listener.stop();
         until("the scale set goes", || async {
             sets.get_opt(&self.name).await.unwrap().is_none().then_some(())
         })

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 
 use super::manager::{process, remembered};
-use super::{ARC_NAMESPACE, Real};
+use super::{ARC_NAMESPACE, Real, Runs};
 use crate::bed::ControlPlane;
 use crate::bed::protocol::Service;
 use crate::wait::until;
@@ -72,29 +72,31 @@ impl<'c> Listener<'c> {
         &self.service
     }
 
-    /// Kills it; it comes back at once, as the manager would see to it.
-    pub fn crash(&self) {
-        self.control_plane.crash(&self.service).unwrap();
-    }
-
-    /// Asks it to end, so that it closes its session; it stays away.
+    /// Asks it to end, so that it closes its session; it stays away until it is started again.
     pub fn stop(&self) {
         self.control_plane.stop(&self.service).unwrap();
     }
+}
 
-    /// Starts it again after [`Self::stop`].
-    pub fn start_again(&self) {
+impl Runs for Listener<'_> {
+    fn crash(&self) {
+        self.control_plane.crash(&self.service).unwrap();
+    }
+
+    fn kill(&self) {
+        self.control_plane.kill(&self.service).unwrap();
+    }
+
+    fn start_again(&self) {
         self.control_plane.start_again(&self.service).unwrap();
     }
 
-    /// Its process.
-    pub fn process(&self) -> u32 {
-        process(self.control_plane, &self.service)
+    fn log(&self) -> String {
+        fs::read_to_string(self.control_plane.bed().log(&self.service)).unwrap_or_default()
     }
 
-    /// Its log so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.control_plane.bed().log(&self.service)).unwrap_or_default()
+    fn process(&self) -> Option<u32> {
+        process(self.control_plane, &self.service)
     }
 }
 

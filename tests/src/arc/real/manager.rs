@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ARC_NAMESPACE, Real};
+use super::{ARC_NAMESPACE, Real, Runs};
 use crate::bed::ControlPlane;
 use crate::bed::protocol::Service;
 use crate::identity::kubeconfig_in;
@@ -72,34 +72,31 @@ impl<'c> Manager<'c> {
         manager
     }
 
-    /// Kills it; it comes back at once, as a pod would.
-    pub fn crash(&self) {
-        self.control_plane.crash(SERVICE).unwrap();
-    }
-
-    /// Kills it; it stays away.
-    pub fn kill(&self) {
-        self.control_plane.kill(SERVICE).unwrap();
-    }
-
-    /// Starts it again after [`Self::kill`].
-    pub fn start_again(&self) {
-        self.control_plane.start_again(SERVICE).unwrap();
-    }
-
-    /// Its process.
-    pub fn process(&self) -> u32 {
-        process(self.control_plane, SERVICE)
-    }
-
-    /// Its log so far.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.control_plane.bed().log(SERVICE)).unwrap_or_default()
-    }
-
     /// Host and port of its metrics.
     pub fn metrics_address(&self) -> String {
         format!("127.0.0.1:{}", self.control_plane.bed().place().port(METRICS_PORT))
+    }
+}
+
+impl Runs for Manager<'_> {
+    fn crash(&self) {
+        self.control_plane.crash(SERVICE).unwrap();
+    }
+
+    fn kill(&self) {
+        self.control_plane.kill(SERVICE).unwrap();
+    }
+
+    fn start_again(&self) {
+        self.control_plane.start_again(SERVICE).unwrap();
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.control_plane.bed().log(SERVICE)).unwrap_or_default()
+    }
+
+    fn process(&self) -> Option<u32> {
+        process(self.control_plane, SERVICE)
     }
 }
 
@@ -142,8 +139,7 @@ pub(super) fn remembered(control_plane: &ControlPlane, service: &str, variables:
 }
 
 /// The process id that was kept.
-pub(super) fn process(control_plane: &ControlPlane, service: &str) -> u32 {
+pub(super) fn process(control_plane: &ControlPlane, service: &str) -> Option<u32> {
     let remembered = control_plane.bed().place().path(&format!("{service}.pid"));
-    let text = std::fs::read_to_string(remembered).unwrap();
-    text.trim().parse().unwrap()
+    std::fs::read_to_string(remembered).ok()?.trim().parse().ok()
 }

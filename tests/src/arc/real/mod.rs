@@ -5,14 +5,17 @@ mod installed;
 mod listener;
 mod manager;
 mod objects;
+pub mod scenario;
 pub mod timeline;
+mod under_test;
 
 use std::path::{Path, PathBuf};
 
-pub use installed::{Asked, Installed};
+pub use installed::{Asked, Installed, ScaleSet};
 pub use listener::Listener;
 pub use manager::{Manager, Tuning};
 pub use objects::{LISTENERS, RUNNER_SETS, RUNNERS, SCALE_SETS, api};
+pub use under_test::{IsSetUp, Runs, UnderTest};
 
 use crate::bed::command::say;
 use crate::required::is_passed_over;

@@ -76,10 +76,7 @@ impl Timeline {
     /// When so many runners were asked for, the last time that this was news.
     pub fn asked(&self, runners: u32) -> Option<Instant> {
         let seen = self.seen.lock().unwrap();
-        let wanted = |stored: &Stored| match stored {
-            Stored::Raw { replicas, .. } => *replicas == i64::from(runners),
-            Stored::Pinned(generation) => generation.replicas == runners,
-        };
+        let wanted = |stored: &Stored| replicas(*stored) == i64::from(runners);
         let at = |(at, stored): &(Instant, Stored)| wanted(stored).then_some(*at);
         // What is handed back is the same wish: the first of its row.
         seen.generations.iter().rev().skip_while(|(_, stored)| !wanted(stored)).map_while(at).last()
@@ -139,6 +136,14 @@ impl Seen {
         for milestone in milestones {
             self.live.entry(*milestone).or_default().remove(name);
         }
+    }
+}
+
+/// How many runners the listener asked for.
+pub fn replicas(stored: Stored) -> i64 {
+    match stored {
+        Stored::Raw { replicas, .. } => replicas,
+        Stored::Pinned(generation) => generation.replicas.into(),
     }
 }
 
