@@ -1,6 +1,8 @@
-//! ARC as far as runner creation is concerned: a model of its published rules, and what drives it.
+//! What stands in for Actions Runner Controller: a model of its rules, what that model runs on, and the real programs where
+//! their paths are given.
 
 pub mod apply;
 pub mod model;
+pub mod real;
 pub mod store;
 pub mod virtual_run;
