@@ -11,6 +11,7 @@ pub mod archive;
 pub mod bed;
 pub mod cache_bench;
 pub mod cases;
+pub mod companion;
 pub mod deploy;
 pub mod depth;
 pub mod fixtures;
