@@ -6,6 +6,7 @@ pub mod actions_service;
 pub mod admission;
 pub mod agent;
 pub mod appender;
+pub mod arc;
 pub mod archive;
 pub mod bed;
 pub mod cache_bench;

@@ -1,0 +1,3 @@
+//! Actions Runner Controller (ARC) in tests: its real programs.
+
+pub mod real;
