@@ -49,8 +49,7 @@ impl Tokens {
         let end = now + life;
         let number = self.issued.len() + 1;
         let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let claims =
-            json!({"exp": self.unix(end), "iat": self.unix(now), "nbf": self.unix(now), "jti": number});
+        let claims = json!({"exp": self.unix(end), "iat": self.unix(now), "nbf": self.unix(now), "jti": number.to_string()});
         let header = json!({"alg": "RS256", "typ": "JWT"});
         let signature = URL_SAFE_NO_PAD.encode(format!("played {number}"));
         let token = format!("{}.{}.{signature}", part(header), part(claims));

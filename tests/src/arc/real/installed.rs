@@ -1,14 +1,19 @@
 //! A control plane with ARC's kinds in it, a played node for its runners, and the scale sets that users ask for.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::objects::{self, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
 use super::{ARC_NAMESPACE, IsSetUp, Listener, Manager, Real, Tuning, manager};
 use crate::bed::{ControlPlane, TestNamespace};
 use crate::kwok::{self, Kwok};
-use crate::wait::until;
+use crate::wait::{until, within};
+
+/// The manager starts with a large program and fills many caches; on a busy machine that takes a while.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// ARC, installed; its manager is started apart, since its flags differ.
 pub struct Installed<'c> {
@@ -41,6 +46,14 @@ pub struct ScaleSet<'c> {
     client: Client,
 }
 
+impl Asked<'_> {
+    fn is_served_by(&self, listener: &DynamicObject) -> bool {
+        let spec = &listener.data["spec"];
+        spec["autoscalingRunnerSetName"] == self.name
+            && spec["autoscalingRunnerSetNamespace"] == self.namespace
+    }
+}
+
 impl<'c> Installed<'c> {
     /// Installs the kinds, the manager's identity, and a node that plays whatever runs on it.
     pub async fn on(control_plane: &'c ControlPlane, real: &Real) -> Self {
@@ -70,18 +83,15 @@ impl<'c> Installed<'c> {
     pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
         self.control_plane.apply(&objects::scale_set(asked).to_string()).unwrap();
         let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS);
-        let (listener, runner_set) = until("an AutoscalingListener", || async {
+        let found = within(PATIENCE, || async {
             let all = listeners.list(&ListParams::default()).await.unwrap();
-            all.into_iter().find_map(|listener| {
-                let spec = &listener.data["spec"];
-                let ours = spec["autoscalingRunnerSetName"] == asked.name
-                    && spec["autoscalingRunnerSetNamespace"] == asked.namespace;
-                ours.then(|| {
-                    (listener.name_any(), spec["ephemeralRunnerSetName"].as_str().unwrap().to_owned())
-                })
-            })
-        })
-        .await;
+            let ours = all.into_iter().find(|listener| asked.is_served_by(listener))?;
+            let runner_set = ours.data["spec"]["ephemeralRunnerSetName"].as_str()?.to_owned();
+            Some((ours.name_any(), runner_set))
+        });
+        let Some((listener, runner_set)) = found.await else {
+            panic!("the manager made no AutoscalingListener for {asked:?} in {PATIENCE:?}");
+        };
         ScaleSet {
             namespace: asked.namespace.to_owned(),
             name: asked.name.to_owned(),
