@@ -2,6 +2,7 @@
 //! their paths are given.
 
 pub mod apply;
+pub mod driver;
 pub mod model;
 pub mod real;
 pub mod store;
