@@ -61,7 +61,11 @@ impl ArcManager {
     /// Starts it. `namespace` is its own; `config_url` is where the service is.
     pub fn start(client: &Client, flags: Flags, namespace: &str, config_url: &str) -> Self {
         let (sender, changes) = unbounded_channel();
-        let actor = Arc::new(Actor::new(client.clone(), flags.generation, Agents::new(config_url, "gha-scale-set-controller")));
+        let actor = Arc::new(Actor::new(
+            client.clone(),
+            flags.generation,
+            Agents::new(config_url, "gha-scale-set-controller"),
+        ));
         let mut tasks: Vec<JoinHandle<()>> = WATCHED
             .into_iter()
             .map(|kind| tokio::spawn(watch(client.clone(), kind, Arc::clone(&actor), sender.clone())))

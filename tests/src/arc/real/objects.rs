@@ -54,7 +54,7 @@ pub(super) fn scale_set(asked: &Asked<'_>) -> Value {
     let items = [
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata(&secret),
-            "stringData": { "github_token": "a token" },
+            "stringData": { "github_token": "a-token" },
         }),
         json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "AutoscalingRunnerSet",
