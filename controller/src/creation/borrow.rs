@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use headstart_externals::pin::Generation;
+use headstart_externals::pin::{Generation, Stored};
 
 use super::call::{Answer, Call, CallId, Task, Trouble};
 use super::journal::{Heading, Journal};
@@ -265,6 +265,15 @@ impl Borrow {
     /// ARC's own count of what we see.
     pub fn live(&self) -> usize {
         self.runners.values().filter(|runner| runner.is_live).count()
+    }
+
+    /// How many runners its listener asks for.
+    pub fn asked(&self) -> Option<usize> {
+        let replicas = match self.view.as_ref()?.stored {
+            Stored::Raw { replicas, .. } => replicas,
+            Stored::Pinned(generation) => i64::from(generation.replicas),
+        };
+        usize::try_from(replicas).ok()
     }
 
     /// Decides where the set stands, as often as it changes.
