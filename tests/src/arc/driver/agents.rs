@@ -40,7 +40,8 @@ impl Agents {
     }
 
     async fn authenticate(&self) -> Result<(String, String)> {
-        let (front, path) = self.config_url.split_at(self.config_url.find("/org").context("no /org in the URL")?);
+        let (front, path) =
+            self.config_url.split_at(self.config_url.find("/org").context("no /org in the URL")?);
         let url = format!("{front}/api/v3/repos{path}/actions/runners/registration-token");
         let (_, answer) = self.send(Method::POST, &url, "Bearer played", &Value::Null).await?;
         let token = format!("RemoteAuth {}", answer["token"].as_str().context("no registration token")?);

@@ -101,7 +101,9 @@ async fn life(client: &Client, agents: &Agents, task: &Task) -> Result<std::conv
 async fn acquire(agents: &Agents, task: &Task, token: &str, elements: &[Value]) -> Result<()> {
     let offered = elements.iter().filter(|element| element["messageType"] == "JobAvailable");
     let ids: Vec<i64> = offered.filter_map(|element| element["runnerRequestId"].as_i64()).collect();
-    let Some(url) = elements.iter().find_map(|element| element["acquireJobUrl"].as_str()) else { return Ok(()) };
+    let Some(url) = elements.iter().find_map(|element| element["acquireJobUrl"].as_str()) else {
+        return Ok(());
+    };
     // The service says where; all of them go to the scale set's own path.
     let front = url.rsplit_once("/acquire").map_or(url, |(front, _)| front);
     let url = format!("{front}/tenant/1/_apis/runtime/runnerscalesets/{}/acquirejobs", task.scale_set_id);
