@@ -142,7 +142,7 @@ async fn watch(api: Api<DynamicObject>, kind: Kind, actor: Arc<Actor>, changes: 
                 let value = serde_json::to_value(&object).unwrap();
                 let Some(object) = read(kind, &value) else { continue };
                 actor.remember(kind, object.key().clone(), value);
-                Change::Put(object)
+                Change::Put(Arc::new(object))
             }
             Ok(Event::Delete(object)) => {
                 let namespace = object.metadata.namespace.unwrap_or_default();
