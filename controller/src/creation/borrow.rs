@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use headstart_externals::pin::Generation;
+use headstart_externals::pin::{Generation, Stored};
 
 use super::call::{Call, CallId, Task};
 use super::journal::Journal;
@@ -211,14 +211,24 @@ impl Borrow {
     }
 
     /// The set is stored like this.
-    pub fn observe(&mut self, view: SetView) {
+    pub fn observe(&mut self, view: SetView, now: Duration) {
         let known = self.view.as_ref().map(|known| known.generation);
         // Watches may begin anew with something older.
         if known.is_some_and(|known| view.generation < known) {
             return;
         }
         let is_missed = known.is_some_and(|known| view.generation > known + 1);
-        self.was_raw |= is_missed || view.stored.pinned().is_none();
+        let is_new = known != Some(view.generation);
+        if let Stored::Raw { replicas, .. } = view.stored {
+            self.was_raw = true;
+            // ARC may begin to make them although it shows none yet.
+            if is_new && usize::try_from(replicas).is_ok_and(|replicas| replicas > view.counted) {
+                self.foreign = now;
+            }
+        }
+        if is_missed {
+            (self.was_raw, self.foreign) = (true, now);
+        }
         self.view = Some(view);
     }
 

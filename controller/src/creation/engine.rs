@@ -145,7 +145,7 @@ impl Engine {
             owner: view.owner.clone(),
         };
         let uid = place.uid.clone();
-        self.sets.entry(uid.clone()).or_insert_with(|| Borrow::new(place, now)).observe(view);
+        self.sets.entry(uid.clone()).or_insert_with(|| Borrow::new(place, now)).observe(view, now);
         self.adopt(&uid, now);
     }
 

@@ -30,6 +30,12 @@ impl Runner {
             (Call::Register, Answer::Registered { runner_id, jit_config }, _) => {
                 Stage::Registered { runner_id, jit_config }
             }
+            (Call::FindAgent, Answer::Agent(found), Stage::Unverified { runner_id }) => {
+                if found != Some(*runner_id) {
+                    self.goal = Goal::Unmake;
+                }
+                Stage::Stored { runner_id: *runner_id }
+            }
             (Call::FindAgent, Answer::Agent(found), _) => match (found, self.goal) {
                 (Some(runner_id), _) => Stage::Stale { runner_id },
                 (None, Goal::Make) => Stage::Drawn,
@@ -53,7 +59,7 @@ impl Runner {
                 None | Some(None) if self.is_seen => Stage::Settled,
                 found => {
                     let next = looked(stage, found);
-                    if !matches!(next, Stage::Stored { .. }) {
+                    if !matches!(next, Stage::Stored { .. } | Stage::Unverified { .. }) {
                         // Without a complete Secret nobody is posting it.
                         self.doubtful_until = None;
                     }
@@ -190,7 +196,7 @@ fn looked(stage: &Stage, found: Option<Option<i64>>) -> Stage {
         (Stage::Clashing { runner_id, jit_config }, None) => {
             Stage::Registered { runner_id: *runner_id, jit_config: jit_config.clone() }
         }
-        (_, Some(Some(runner_id))) => Stage::Stored { runner_id },
+        (_, Some(Some(runner_id))) => Stage::Unverified { runner_id },
         (_, Some(None)) => Stage::Foreign { renewed: None },
         (_, None) => Stage::Unregistered,
     }

@@ -43,6 +43,11 @@ pub enum Stage {
         /// The registration that a new Secret is for, if there is one.
         renewed: Option<(i64, SecretString)>,
     },
+    /// An earlier leader made its Secret; whether the registration in it is still there has to be looked at.
+    Unverified {
+        /// The registration's number.
+        runner_id: i64,
+    },
     /// Its Secret is complete.
     Stored {
         /// The registration's number.
@@ -186,7 +191,7 @@ impl Runner {
 
     /// Whether an earlier leader may still be posting it, for all that we know.
     pub fn is_unclear(&self, now: Duration) -> bool {
-        let is_unknown = matches!(self.stage, Stage::Unknown) && !self.is_seen;
+        let is_unknown = matches!(self.stage, Stage::Unknown | Stage::Unverified { .. }) && !self.is_seen;
         is_unknown && self.doubtful_until.is_some_and(|until| now < until)
     }
 
@@ -280,7 +285,7 @@ impl Runner {
     fn go_on(&self) -> Option<Call> {
         match &self.stage {
             Stage::Unknown | Stage::Clashing { .. } => Some(Call::GetSecret),
-            Stage::Unregistered => Some(Call::FindAgent),
+            Stage::Unregistered | Stage::Unverified { .. } => Some(Call::FindAgent),
             Stage::Stale { runner_id } => Some(Call::RemoveAgent(*runner_id)),
             Stage::Foreign { .. } => Some(Call::DeleteSecret),
             Stage::Taken { .. } => Some(Call::GetRunner),
@@ -320,7 +325,7 @@ impl Runner {
             return;
         }
         match self.stage {
-            Stage::Taken { runner_id } | Stage::Stored { runner_id } => {
+            Stage::Taken { runner_id } | Stage::Stored { runner_id } | Stage::Unverified { runner_id } => {
                 self.posted(runner_id, uid.to_owned());
             }
             // Without its Secret ARC registers it anew, and removes what is registered under its name.
@@ -358,6 +363,11 @@ impl Runner {
             && self.calling.is_none()
         {
             self.stage = if self.is_asked { Stage::Unknown } else { Stage::Settled };
+        }
+        if let Stage::Unverified { runner_id } = self.stage
+            && self.calling.is_none()
+        {
+            self.stage = Stage::Stored { runner_id };
         }
     }
 

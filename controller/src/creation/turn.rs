@@ -78,6 +78,7 @@ impl Borrow {
             }
             Phase::Returning { generation: planned, since, why: Some(why) } if *planned != generation => {
                 self.phase = Phase::Returning { generation, since: *since, why: Some(why.clone()) };
+                self.abandon(true);
             }
             Phase::Returning { since, .. } if now >= *since + context.timing.progress_limit => {
                 self.abandon(true);
@@ -149,7 +150,11 @@ impl Borrow {
     fn plan(&mut self, generation: Generation, context: &mut Context<'_>) {
         self.told.count(self.left());
         let wanted = usize::try_from(generation.replicas).unwrap_or(usize::MAX);
-        let need = wanted.saturating_sub(self.alive());
+        let alive = self.alive();
+        let need = wanted.saturating_sub(alive);
+        // Of what may or may not be posted, nothing is posted again that would be too much.
+        let in_doubt = self.ours.values_mut().filter(|runner| runner.is_posting() && runner.calling.is_none());
+        in_doubt.take(alive.saturating_sub(wanted)).for_each(Runner::give_up);
         let begun = plan::begun(&self.ours);
         for name in begun.iter().skip(need) {
             if let Some(runner) = self.ours.get_mut(name) {
@@ -196,7 +201,8 @@ impl Borrow {
     /// Ends the making: what is posted is finished, the rest unmade, and ARC gets the set back.
     pub(super) fn give_back(&mut self, generation: Generation, why: Option<Stop>, context: &mut Context<'_>) {
         self.told.count(self.left());
-        self.abandon(false);
+        // What an earlier leader left in doubt may be too much for this generation.
+        self.abandon(self.phase == Phase::Waiting);
         if let Some(why) = &why {
             if why.suspends() {
                 self.suspended_until = Some(context.now + context.timing.suspension);
