@@ -194,8 +194,11 @@ impl Borrow {
         }
     }
 
-    /// Takes over the journal of an earlier leader, written `age` ago.
+    /// Takes over the journal of an earlier leader, written `age` ago. One that is known already changes nothing.
     pub fn inherit(&mut self, journal: Journal, age: Duration, context: &Context<'_>) {
+        if self.journals.iter().any(|known| known.journal.name == journal.name) {
+            return;
+        }
         let doubtful = context.now + context.timing.patience;
         for name in &journal.runners {
             let runner = self.ours.entry(name.clone());
@@ -203,6 +206,10 @@ impl Borrow {
                 runner.or_insert_with(|| Runner::inherited(name.clone(), context.with_pods, doubtful));
             if let Some(view) = self.runners.get(name) {
                 runner.appeared(&view.uid);
+            }
+            if self.phase != Phase::Raw {
+                // It came to light late; what is under way does not need it.
+                runner.give_up();
             }
         }
         let pinned = context.now.saturating_sub(age);
@@ -337,6 +344,7 @@ impl Borrow {
             let rest = match runner.stage {
                 Stage::Absent => Some(runner.tried + timing.absence),
                 Stage::Settled => Some(runner.tried + timing.patience),
+                Stage::Made { .. } => runner.is_free_at(timing.quiet_limit),
                 _ => None,
             };
             [Some(runner.not_before), runner.doubtful_until, rest]

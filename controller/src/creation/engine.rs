@@ -116,6 +116,7 @@ impl Engine {
     }
 
     /// Takes over the journal of an earlier leader. Before the next [`Self::step`], all that exists must be observed.
+    /// The last journal of a leader that died may appear late: all that are listed later are given here too, known or not.
     pub fn inherit(&mut self, journal: Journal, now: Duration, unix_ms: i64) {
         let age = u64::try_from(unix_ms.saturating_sub(journal.pinned_at)).unwrap_or(0);
         let place = Place {

@@ -98,7 +98,10 @@ fn steps(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
     let mut room = context.most_under_way.saturating_sub(under_way);
     for runner in borrow.ours.values() {
         let next = runner.next(context.now);
-        let last = || runner.last(context.now).filter(|_| !borrow.is_making());
+        // One that is being deleted comes to its end, and what is left of it then is looked for.
+        let is_ending = || borrow.runners.get(&runner.name).is_some_and(|view| !view.is_live);
+        let last = || runner.last(context.now, context.timing.quiet_limit);
+        let last = || last().filter(|_| !borrow.is_making() && !is_ending());
         let Some(call) = next.or_else(last) else { continue };
         if let Call::Register = call {
             if room == 0 {

@@ -295,11 +295,17 @@ impl Runner {
         }
     }
 
+    /// When it may be made independent of us, if nothing happens to it until then: whether ARC was deleting it while we wrote
+    /// its status shows a little later.
+    pub fn is_free_at(&self, rest: Duration) -> Option<Duration> {
+        matches!(self.stage, Stage::Made { .. }).then(|| self.not_before.max(self.tried + rest))
+    }
+
     /// The call that makes it independent of us, once it is made.
-    pub fn last(&self, now: Duration) -> Option<Call> {
-        let is_free = self.calling.is_none() && now >= self.not_before;
+    pub fn last(&self, now: Duration, rest: Duration) -> Option<Call> {
+        let is_due = self.calling.is_none() && self.is_free_at(rest).is_some_and(|at| now >= at);
         match &self.stage {
-            Stage::Made { uid } if is_free => Some(Call::OwnSecret { owner: uid.clone() }),
+            Stage::Made { uid } if is_due => Some(Call::OwnSecret { owner: uid.clone() }),
             _ => None,
         }
     }
