@@ -123,6 +123,7 @@ const PURE: &[&str] = &[
     "tests/src/actions_service/state.rs",
     "tests/src/actions_service/tokens.rs",
     "tests/src/actions_service/wire.rs",
+    "tests/src/arc/apply.rs",
     "tests/src/arc/model/",
     "tests/src/arc/store.rs",
     "tests/src/arc/virtual_run.rs",
