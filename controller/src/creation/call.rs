@@ -64,6 +64,8 @@ pub enum Call {
     CreatePod {
         /// UID of the EphemeralRunner.
         owner: String,
+        /// The `patch-id` that it was posted with, if it was posted by us.
+        stamp: Option<i64>,
     },
     /// Makes the EphemeralRunner the owner of the Secret.
     OwnSecret {

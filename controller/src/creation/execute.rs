@@ -78,8 +78,8 @@ impl Executor {
                 let patch = template::status(name, *runner_id);
                 api.patch(&format!("{runner}/status"), MERGE, &patch).await.map(|_| Answer::Done)
             }
-            Call::CreatePod { owner } => {
-                let body = template()?.pod(name, owner);
+            Call::CreatePod { owner, stamp } => {
+                let body = template()?.pod(name, owner, *stamp);
                 api.create(&format!("{core}/pods"), &body).await.map(|_| Answer::Done)
             }
             Call::OwnSecret { owner } => {

@@ -290,7 +290,7 @@ impl Runner {
             Stage::Foreign { .. } => Some(Call::DeleteSecret),
             Stage::Taken { .. } => Some(Call::GetRunner),
             Stage::Posted { runner_id, .. } => Some(Call::SetStatus { runner_id: *runner_id }),
-            Stage::Named { uid } => Some(Call::CreatePod { owner: uid.clone() }),
+            Stage::Named { uid } => Some(Call::CreatePod { owner: uid.clone(), stamp: self.stamp }),
             _ => None,
         }
     }

@@ -88,12 +88,15 @@ impl Template {
         secret
     }
 
-    /// The runner's Pod, owned by the EphemeralRunner with this UID.
-    pub fn pod(&self, name: &str, owner: &str) -> Value {
+    /// The runner's Pod, owned by the EphemeralRunner with this UID; its stamp is there for people only.
+    pub fn pod(&self, name: &str, owner: &str, stamp: Option<i64>) -> Value {
         let mut pod = self.pod.clone();
         let metadata = &mut pod["metadata"];
         metadata["name"] = name.into();
         metadata["ownerReferences"] = json!([owner_reference(name, owner)]);
+        if let Some(stamp) = stamp {
+            metadata["annotations"][PATCH_ID] = stamp.to_string().into();
+        }
         // Nobody reads it; it must be there, and differ.
         let hash = name.rsplit('-').next().unwrap_or_default();
         metadata["labels"]["pod-template-hash"] = hash.into();
@@ -326,7 +329,7 @@ mod tests {
     #[test]
     fn a_pod_is_as_arc_makes_it() {
         let template = Template::of(&set()).unwrap();
-        let pod = template.pod("ci-runner-x", "runner-uid");
+        let pod = template.pod("ci-runner-x", "runner-uid", Some(6));
         let metadata = &pod["metadata"];
         assert_eq!(metadata["labels"]["actions-ephemeral-runner"], "True");
         assert_eq!(
@@ -334,6 +337,7 @@ mod tests {
             (&json!("p"), &json!("x"))
         );
         assert_eq!(metadata["annotations"]["note"], "of the pod");
+        assert_eq!(metadata["annotations"]["actions.github.com/patch-id"], "6");
         assert_eq!(metadata["ownerReferences"][0]["uid"], "runner-uid");
         let environment = pod["spec"]["containers"][0]["env"].as_array().unwrap();
         let names: Vec<&str> =
@@ -364,7 +368,7 @@ mod tests {
         let runner = template.runner("ci-runner-x", 6);
         let secret = runner["spec"]["proxySecretRef"].as_str().unwrap();
         assert!(secret.starts_with("ci-") && secret.ends_with("-runner-proxy"), "{secret}");
-        let pod = template.pod("ci-runner-x", "u");
+        let pod = template.pod("ci-runner-x", "u", None);
         let environment = pod["spec"]["containers"][0]["env"].as_array().unwrap();
         let proxies: Vec<&Value> =
             environment.iter().filter(|v| v["valueFrom"]["secretKeyRef"]["name"] == secret).collect();

@@ -209,8 +209,7 @@ impl World {
         let timing = Timing::default();
         let concurrency = NonZeroU32::new(4).unwrap();
         let with_pods = self.rng.u8(..4) > 0;
-        let mut engine =
-            Engine::new(Settings { concurrency, with_pods, timing }, self.rng.u64(..));
+        let mut engine = Engine::new(Settings { concurrency, with_pods, timing }, self.rng.u64(..));
         let now = self.moment();
         self.seen.clear();
         self.flying.clear();
