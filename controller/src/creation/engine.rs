@@ -316,9 +316,9 @@ impl Engine {
             for wish in self.with(&place, now, unix_ms, |borrow, context| borrow.wishes(context)) {
                 let upstream = wish.task.call.upstream();
                 let key = self.key(&place.uid, upstream);
-                let ahead = ahead
-                    .entry((wish.urgency, upstream))
-                    .or_insert_with(|| under_way.get(&(place.uid.clone(), key.clone())).copied().unwrap_or(0));
+                let ahead = ahead.entry((wish.urgency, upstream)).or_insert_with(|| {
+                    under_way.get(&(place.uid.clone(), key.clone())).copied().unwrap_or(0)
+                });
                 all.push(Wanted { uid: place.uid.clone(), turn: (wish.urgency, *ahead, served), key, wish });
                 *ahead += 1;
             }

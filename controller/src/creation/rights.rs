@@ -33,7 +33,11 @@ const NEEDED: &[(&str, &str, &str)] = &[
 const NEEDED_FOR_PODS: (&str, &str, &str) = ("", "pods", "create");
 
 /// What is missing in `namespace`, in words; empty if nothing is.
-pub(super) async fn missing(client: &Client, namespace: &str, with_pods: bool) -> Result<Vec<String>, CallError> {
+pub(super) async fn missing(
+    client: &Client,
+    namespace: &str,
+    with_pods: bool,
+) -> Result<Vec<String>, CallError> {
     let needed = NEEDED.iter().chain(with_pods.then_some(&NEEDED_FOR_PODS));
     let asked = needed.map(|(group, resource, verb)| async move {
         let is_allowed = is_allowed(client, namespace, (group, resource, verb)).await?;
