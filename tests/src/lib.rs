@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod actions_service;
 pub mod admission;
 pub mod agent;
 pub mod appender;
+pub mod arc;
 pub mod archive;
 pub mod bed;
 pub mod cache_bench;
 pub mod cases;
+pub mod companion;
 pub mod deploy;
 pub mod depth;
 pub mod fixtures;

@@ -20,7 +20,12 @@ pub struct Process {
 /// One of the shipped programs, with JSON logs: decisions too, but nothing below the client of the API.
 pub fn shipped(name: &str) -> Command {
     let mut command = with_owner(&program(name));
-    command.args(["--log", "info,headstart_webhook=debug", "--log-format", "json"]);
+    command.args([
+        "--log",
+        "info,headstart_webhook=debug,headstart_controller::creation=debug",
+        "--log-format",
+        "json",
+    ]);
     command
 }
 

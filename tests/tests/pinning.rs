@@ -220,12 +220,33 @@ async fn lead(client: Client) {
 async fn scale_ups_are_stored_pinned_exactly_where_somebody_will_act_on_them() {
     let mut setup = Setup::start().await;
     setup.until_pinned(true).await;
+    the_webhook_may_read_that_lease_and_no_more(&setup);
     only_a_listeners_scale_ups_are_pinned(&setup).await;
     what_is_pinned_follows_its_listener(&setup).await;
     status_updates_are_none_of_ours(&setup).await;
     a_namespace_can_forbid_it(&setup).await;
     with_the_webhook_gone_scale_ups_are_stored_as_written(&mut setup).await;
     with_the_leader_gone_scale_ups_are_stored_as_written(&mut setup).await;
+}
+
+fn the_webhook_may_read_that_lease_and_no_more(setup: &Setup) {
+    let identity = kubeconfig(&setup.control_plane, "headstart-webhook", None, setup.folder.path());
+    let identity = identity.display().to_string();
+    let as_webhook = |words: &[&str]| {
+        setup.control_plane.kubectl(&[words, &["--namespace", OURS, "--kubeconfig", &identity]].concat())
+    };
+    as_webhook(&["get", "lease", "headstart-controller"]).unwrap();
+    for forbidden in [
+        &["get", "lease", "a-node"][..],
+        &["get", "leases"],
+        &["annotate", "lease", "headstart-controller", "x=y"],
+        &["delete", "lease", "headstart-controller"],
+        &["get", "secrets"],
+        &["get", "ephemeralrunnersets"],
+    ] {
+        let refused = as_webhook(forbidden).unwrap_err().to_string();
+        assert!(refused.contains("orbidden"), "{forbidden:?}: {refused}");
+    }
 }
 
 async fn only_a_listeners_scale_ups_are_pinned(setup: &Setup) {

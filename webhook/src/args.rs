@@ -80,7 +80,8 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
-    /// Most requests in progress at once; runner and workflow pods beyond that are left unchanged, with a warning
+    /// Most requests in progress at once; pods of runners and workflows beyond that are left unchanged, with a warning, and so
+    /// are scale-ups of runner sets
     #[arg(long, env = "HEADSTART_MAX_IN_FLIGHT", default_value = "512", value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_in_flight: u32,

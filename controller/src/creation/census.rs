@@ -141,7 +141,9 @@ impl Census {
         let is_staying = |metadata: &ObjectMeta| metadata.deletion_timestamp.is_none();
         let owner = owner.filter(|owner| is_staying(&owner.metadata));
         let listener = self.listener_of(set).filter(|listener| is_staying(&listener.metadata));
-        let asked = owner.and_then(|owner| wish(owner.metadata.labels.iter().flatten())).or(set.place.wish);
+        // Whoever forbids it for a namespace forbids it for all in it.
+        let own = owner.and_then(|owner| wish(owner.metadata.labels.iter().flatten()));
+        let asked = own.filter(|_| set.place.wish != Some(false)).or(set.place.wish);
         let checks = [
             (!is_switched_on, Refusal::SwitchedOff),
             (asked != Some(true), Refusal::NotAsked),
@@ -268,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn the_label_of_the_scale_set_wins_over_the_namespace() {
+    fn the_label_of_the_scale_set_wins_unless_the_namespace_forbids_it() {
         let of = |label, wish| {
             let place = Place { wish, ..set().place };
             census(label).judge(Candidate { place, ..set() }, true).outcome.is_ok()
         };
-        assert!(of(Some("enabled"), Some(false)) && of(Some("enabled"), None) && of(None, Some(true)));
-        assert!(!of(Some("disabled"), Some(true)) && !of(None, None));
+        assert!(of(Some("enabled"), Some(true)) && of(Some("enabled"), None) && of(None, Some(true)));
+        assert!(!of(Some("disabled"), Some(true)) && !of(None, None) && !of(Some("enabled"), Some(false)));
         assert!(of(Some("nonsense"), Some(true)) && !of(Some("nonsense"), None));
     }
 

@@ -404,6 +404,12 @@ impl Engine {
         self.sets.contains_key(uid)
     }
 
+    /// How many runners of a set there are, by ARC's own count, and how many its listener asks for.
+    pub fn count(&self, uid: &str) -> Option<(usize, usize)> {
+        let borrow = self.sets.get(uid)?;
+        Some((borrow.live(), borrow.asked()?))
+    }
+
     /// Whether a runner of that name is there.
     pub fn has_runner(&self, set: &str, name: &str) -> bool {
         self.sets.get(set).is_some_and(|borrow| borrow.sees(name))

@@ -1,7 +1,7 @@
 //! What the controller may do to create runners: in namespaces that a RoleBinding names, and of the objects there only what
 //! the policies say.
 
-use headstart_externals::pin::Generation;
+use headstart_externals::pin::{Generation, Stored};
 use headstart_tests::played::OURS;
 use headstart_tests::wait::until;
 use serde_json::{Value, json};
@@ -34,6 +34,7 @@ async fn what_creates_runners_can_do_nothing_else() {
     let world = World::with("examples/runner-creation").await;
     rights_end_at_the_namespaces_that_are_bound(&world).await;
     a_set_is_handed_back_as_its_listener_asked(&world).await;
+    what_is_not_pinned_is_not_handed_back(&world).await;
     nothing_asked_is_handed_back_as_nothing(&world).await;
     runners_are_those_of_a_set_and_keep_their_number(&world).await;
     secrets_are_its_own_and_change_owners_only(&world).await;
@@ -156,6 +157,25 @@ async fn a_set_is_handed_back_as_its_listener_asked(world: &World) {
     }
     let same = json!({ "spec": { "replicas": 3, "patchID": 7 } });
     world.allowed(&Request::Merge(SET, same)).await;
+}
+
+/// None of these is pinned, as [`headstart_externals::pin::Stored`] reads them.
+async fn what_is_not_pinned_is_not_handed_back(world: &World) {
+    const RAW: Target = ("EphemeralRunnerSet", RUNNERS, "raw");
+    let high = Generation::pinnable(3, 7).unwrap().pinned();
+    for (stored, written) in
+        [((5, high), (3, 7)), ((0, 7), (-1, 7)), ((0, high - 7), (3, 0)), ((2, 0), (-1, 0))]
+    {
+        assert_eq!(Stored::read(stored.0, stored.1).pinned(), None);
+        let mut set = set(RAW.2, Generation::pinnable(3, 7).unwrap());
+        set["spec"]["replicas"] = stored.0.into();
+        set["spec"]["patchID"] = stored.1.into();
+        world.control_plane.apply(&set.to_string()).unwrap();
+        let spec = json!({ "replicas": written.0, "patchID": written.1 });
+        world
+            .refused(&Request::Merge(RAW, json!({ "spec": spec })), "only hand a pinned runner set back")
+            .await;
+    }
 }
 
 async fn nothing_asked_is_handed_back_as_nothing(world: &World) {

@@ -1,0 +1,140 @@
+//! A control plane with ARC's kinds in it, a played node for its runners, and the scale sets that users ask for.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{DeleteParams, DynamicObject, ListParams};
+use kube::{Api, Client, ResourceExt as _};
+
+use super::objects::{self, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
+use super::{ARC_NAMESPACE, IsSetUp, Listener, Manager, Real, Tuning, manager};
+use crate::bed::{ControlPlane, TestNamespace};
+use crate::kwok::{self, Kwok};
+use crate::wait::{until, within};
+
+/// The manager starts with a large program and fills many caches; on a busy machine that takes a while.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// ARC, installed; its manager is started apart, since its flags differ.
+pub struct Installed<'c> {
+    real: Real,
+    control_plane: &'c ControlPlane,
+    client: Client,
+}
+
+/// A scale set that a user asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where.
+    pub namespace: &'a str,
+    /// Its name, also that of the runners that jobs ask for.
+    pub name: &'a str,
+    /// `githubConfigUrl`.
+    pub url: &'a str,
+    /// Runners that are there without jobs.
+    pub at_least: u32,
+    /// Runners that are there with however many jobs.
+    pub at_most: u32,
+}
+
+/// A scale set that ARC has set up, with its running listener.
+pub struct ScaleSet<'c> {
+    namespace: String,
+    name: String,
+    runner_set: String,
+    listener: Listener<'c>,
+    client: Client,
+}
+
+/// The namespace and identity of ARC, and a node that plays whatever runs on it.
+pub(super) async fn prepare(control_plane: &ControlPlane) -> Client {
+    control_plane.apply(&manager::identity().to_string()).unwrap();
+    let client = control_plane.client().await.unwrap();
+    Kwok::start(control_plane).unwrap().play(&client, &[kwok::node(NODE)]).await.unwrap();
+    client
+}
+
+/// A namespace in which pods can be created.
+pub async fn namespace<'c>(
+    control_plane: &'c ControlPlane,
+    name: &str,
+    labels: &[&str],
+) -> TestNamespace<'c> {
+    let namespace = TestNamespace::labelled(control_plane, name, labels).unwrap();
+    let client = control_plane.client().await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace.name());
+    until("the namespace's own ServiceAccount", || async { accounts.get_opt("default").await.unwrap() })
+        .await;
+    namespace
+}
+
+impl Asked<'_> {
+    /// Whether this AutoscalingListener is the one of the scale set.
+    pub(super) fn is_served_by(&self, listener: &DynamicObject) -> bool {
+        let spec = &listener.data["spec"];
+        spec["autoscalingRunnerSetName"] == self.name
+            && spec["autoscalingRunnerSetNamespace"] == self.namespace
+    }
+}
+
+impl<'c> Installed<'c> {
+    /// Installs the kinds, the manager's identity, and a node that plays whatever runs on it.
+    pub async fn on(control_plane: &'c ControlPlane, real: &Real) -> Self {
+        let definitions = real.definitions().display().to_string();
+        // Applied by the server: some are larger than the annotation that the client would write.
+        control_plane.kubectl(&["apply", "--server-side", "-f", &definitions]).unwrap();
+        control_plane.kubectl(&["wait", "--for=condition=Established", "-f", &definitions]).unwrap();
+        let client = prepare(control_plane).await;
+        Self { real: real.clone(), control_plane, client }
+    }
+
+    pub(super) fn start_manager(&self, tuning: Tuning) -> Manager<'c> {
+        Manager::start(&self.real, self.control_plane, tuning)
+    }
+
+    pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
+        self.control_plane.apply(&objects::scale_set(asked).to_string()).unwrap();
+        let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS);
+        let found = within(PATIENCE, || async {
+            let all = listeners.list(&ListParams::default()).await.unwrap();
+            let ours = all.into_iter().find(|listener| asked.is_served_by(listener))?;
+            let runner_set = ours.data["spec"]["ephemeralRunnerSetName"].as_str()?.to_owned();
+            Some((ours.name_any(), runner_set))
+        });
+        let Some((listener, runner_set)) = found.await else {
+            panic!("the manager made no AutoscalingListener for {asked:?} in {PATIENCE:?}");
+        };
+        ScaleSet {
+            namespace: asked.namespace.to_owned(),
+            name: asked.name.to_owned(),
+            runner_set,
+            listener: Listener::start(&self.real, self.control_plane, &listener).await,
+            client: self.client.clone(),
+        }
+    }
+}
+
+impl<'c> IsSetUp for ScaleSet<'c> {
+    type Listener = Listener<'c>;
+
+    fn runner_set(&self) -> &str {
+        &self.runner_set
+    }
+
+    fn listener(&self) -> &Listener<'c> {
+        &self.listener
+    }
+
+    async fn delete(self) {
+        let sets = api(&self.client, &self.namespace, SCALE_SETS);
+        sets.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        // As the kubelet would do it to the pod that the manager deletes.
+        self.listener.stop();
+        until("the scale set goes", || async {
+            sets.get_opt(&self.name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+        let runner_sets = api(&self.client, &self.namespace, RUNNER_SETS);
+        assert_eq!(runner_sets.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    }
+}
