@@ -112,6 +112,7 @@ const PURE: &[&str] = &[
     "controller/src/actions/url.rs",
     "controller/src/certificates/plan.rs",
     "controller/src/creation/answers.rs",
+    "controller/src/creation/asked.rs",
     "controller/src/creation/borrow.rs",
     "controller/src/creation/call.rs",
     "controller/src/creation/engine.rs",
