@@ -3,8 +3,10 @@
 
 mod arc;
 mod calls;
+pub(super) mod desk;
 mod rules;
 mod store;
+mod stories;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
