@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use headstart_tests::actions_service::{ActionsService, Endpoint};
 use headstart_tests::arc::real::scenario::{Scenario, head};
-use headstart_tests::arc::real::{Asked, Installed, IsSetUp, Real, Tuning, UnderTest};
+use headstart_tests::arc::real::{Asked, Installed, IsSetUp, Real, Tuning, UnderTest, namespace};
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::companion::Companion;
@@ -27,7 +27,7 @@ async fn a_burst_is_made_at_once_and_is_exact() {
     let companion = Companion::install(&control_plane).await;
     let controller = companion.controller("one", &["--runner-creation-concurrency", &concurrency]);
     let service = ActionsService::start().await;
-    let namespace = arc.namespace("runners", &[]).await;
+    let namespace = namespace(&control_plane, "runners", &[]).await;
     companion.enable(namespace.name());
     let _manager = arc.manager(Tuning::Default);
     let url = service.config_url();
