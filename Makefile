@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check bench-cache bench-externals bench-webhook cluster cluster-down images dist docs fuzz
+.PHONY: help build demo test test-full check bench-cache bench-externals bench-webhook cluster cluster-down coverage images dist docs fuzz
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -34,6 +34,9 @@ check: ## Format, lints, documentation: everything that needs no run
 
 fuzz: ## Fuzz the webhook's input and the configuration's patterns, FUZZ_SECONDS (60) each; needs a C++ compiler
 	./scripts/fuzz
+
+coverage: ## Line coverage of controller/, programs that tests start and kill included; fails if it is short
+	./scripts/coverage
 
 docs: ## Write the pages of docs/ that follow from the code
 	HEADSTART_BLESS=1 $(CARGO) test $(WORKSPACE) --test reasons --test faults
