@@ -64,18 +64,14 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    /// Begins to watch listeners, and namespaces that carry our label.
+    /// Begins to watch namespaces that carry our label.
     pub(super) fn new(client: Client) -> Self {
-        let all = watcher::Config::default().timeout(WATCH);
-        let labelled = all.clone().labels(CREATION_LABEL);
-        let listeners = follow(Api::all(client.clone()), all, (Kind::Listener, None), |listener| {
-            Seen::Listener(Box::new(listener))
-        });
+        let labelled = lasting().labels(CREATION_LABEL);
         let namespaces =
             follow(Api::all(client.clone()), labelled, (Kind::Namespace, None), |namespace: Namespace| {
                 Seen::Namespace(Box::new(namespace.metadata))
             });
-        let streams = stream::select_all([listeners, namespaces]);
+        let streams = stream::select_all([namespaces]);
         Self { client, namespaces: BTreeMap::new(), are_listeners_listed: false, streams }
     }
 
@@ -85,17 +81,26 @@ impl Watches {
             if self.namespaces.contains_key(namespace) {
                 continue;
             }
+            if self.namespaces.is_empty() {
+                // Not before anybody asks: without ARC there is nothing to watch, and no right to.
+                let listeners = Api::all(self.client.clone());
+                let listeners = follow(listeners, lasting(), (Kind::Listener, None), |listener| {
+                    Seen::Listener(Box::new(listener))
+                });
+                self.streams.push(listeners);
+            }
             self.namespaces.insert(namespace.clone(), HashSet::new());
-            let (client, all) = (&self.client, || watcher::Config::default().timeout(WATCH));
+            let client = &self.client;
             let place = |kind| (kind, Some(namespace.clone()));
             let sets = Api::namespaced(client.clone(), namespace);
-            self.streams.push(follow(sets, all(), place(Kind::Set), |set| Seen::Set(Box::new(set))));
+            self.streams.push(follow(sets, lasting(), place(Kind::Set), |set| Seen::Set(Box::new(set))));
             let runners = Api::namespaced(client.clone(), namespace);
-            self.streams
-                .push(follow(runners, all(), place(Kind::Runner), |runner| Seen::Runner(Box::new(runner))));
+            self.streams.push(follow(runners, lasting(), place(Kind::Runner), |runner| {
+                Seen::Runner(Box::new(runner))
+            }));
             let owners = Api::namespaced(client.clone(), namespace);
             self.streams
-                .push(follow(owners, all(), place(Kind::Owner), |owner| Seen::Owner(Box::new(owner))));
+                .push(follow(owners, lasting(), place(Kind::Owner), |owner| Seen::Owner(Box::new(owner))));
         }
     }
 
@@ -118,6 +123,10 @@ impl Watches {
         }
         Ok(seen)
     }
+}
+
+fn lasting() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH)
 }
 
 /// Follows one kind in one place.
