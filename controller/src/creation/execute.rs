@@ -87,12 +87,8 @@ impl Executor {
             }
             Call::HandBack(generation) => {
                 let path = format!("{group}/ephemeralrunnersets/{}", place.name);
-                match api.patch(&path, PATCH, &template::handed_back(*generation)).await {
-                    Ok(written) => Ok(Answer::Returned { generation: written.metadata.generation }),
-                    // A `test` that failed: something else is stored.
-                    Err(Trouble::Refused(_)) => Err(Trouble::Conflict),
-                    Err(trouble) => Err(trouble),
-                }
+                let written = api.patch(&path, PATCH, &template::handed_back(*generation)).await?;
+                Ok(Answer::Returned { generation: written.metadata.generation })
             }
             _ => Err(Trouble::Refused(format!("nobody knows how to do {}", call.code()))),
         }

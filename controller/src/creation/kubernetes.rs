@@ -123,13 +123,13 @@ impl Kubernetes {
             .header(http::header::CONTENT_TYPE, kind)
             .body(Body::from(body))
             .map_err(|error| Trouble::Refused(error.to_string()))?;
-        match tokio::time::timeout(self.deadline, self.send(request)).await {
+        match tokio::time::timeout(self.deadline, self.send(request, kind == PATCH)).await {
             Ok(answer) => answer,
             Err(_) => Err(Trouble::TimedOut),
         }
     }
 
-    async fn send(&self, request: http::Request<Body>) -> Result<Vec<u8>, Trouble> {
+    async fn send(&self, request: http::Request<Body>, is_tested: bool) -> Result<Vec<u8>, Trouble> {
         let failed = |why: String| Trouble::Failed { retry_after: None, why };
         let answer = self.client.send(request).await.map_err(|error| failed(error.to_string()))?;
         let status = answer.status().as_u16();
@@ -139,6 +139,8 @@ impl Kubernetes {
         let body = answer.into_body().collect().await.map_err(|error| failed(error.to_string()))?.to_bytes();
         match status {
             200..300 => Ok(body.to_vec()),
+            // A `test` of the patch failed: something else is stored.
+            422 if is_tested => Err(Trouble::Conflict),
             _ => Err(trouble(status, retry_after, &body)),
         }
     }

@@ -27,7 +27,11 @@ impl Term {
             let name = map.name_any();
             let text = map.data.as_ref().and_then(|data| data.get(journal::KEY));
             match Journal::parse(&name, text.map_or("", String::as_str)) {
-                Ok(journal) => self.places.inherit(journal),
+                Ok(journal) => {
+                    if let Some(journal) = self.places.inherit(journal) {
+                        self.engine.inherit(journal, self.now(), Timestamp::now().as_millisecond());
+                    }
+                }
                 Err(problem) => tracing::warn!(
                     journal = name,
                     problem,

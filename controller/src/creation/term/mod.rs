@@ -111,6 +111,8 @@ pub struct Term {
     refused: BTreeMap<String, Refusal>,
     /// When it is decided anew who may be pinned; at once where something changed that it depends on.
     judged: Option<Duration>,
+    /// When journals are read once more: an earlier leader's last one may have been written late.
+    journals_due: Option<Duration>,
 }
 
 impl Term {
@@ -149,6 +151,7 @@ impl Term {
             rights_due: BTreeMap::new(),
             refused: BTreeMap::new(),
             judged: None,
+            journals_due: Some(timeout + TICK),
             means,
         }
     }
@@ -182,6 +185,10 @@ impl Term {
                 Some(done) = published(&mut self.publishing) => self.has_published(done)?,
                 Ok(()) = config.changed() => self.configure(),
                 () = tokio::time::sleep(wake) => {}
+            }
+            if self.journals_due.is_some_and(|due| self.now() >= due) {
+                self.journals_due = None;
+                self.inherit().await?;
             }
         }
         self.drain().await;

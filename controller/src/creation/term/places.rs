@@ -54,9 +54,14 @@ impl Places {
         self.labelled.remove(uid);
     }
 
-    /// A journal of an earlier leader.
-    pub(super) fn inherit(&mut self, journal: Journal) {
-        self.namespaces.entry(journal.namespace.clone()).or_default().journals.push(journal);
+    /// A journal of an earlier leader; given back if its namespace is live already.
+    pub(super) fn inherit(&mut self, journal: Journal) -> Option<Journal> {
+        let namespace = self.namespaces.entry(journal.namespace.clone()).or_default();
+        if namespace.is_live {
+            return Some(journal);
+        }
+        namespace.journals.push(journal);
+        None
     }
 
     fn extend(&mut self) {
