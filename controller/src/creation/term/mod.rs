@@ -156,11 +156,8 @@ impl Term {
         }
     }
 
-    /// Makes runners until the term is over; then lets calls that are under way come to their end.
+    /// Makes runners until the term is over, or, switched off, only ends what was begun; then lets calls that are under way come to their end.
     pub async fn run(mut self, over: &Shutdown) -> anyhow::Result<()> {
-        if !self.means.settings.is_switched_on {
-            return self.stay_off(over).await;
-        }
         self.inherit().await?;
         self.configure();
         let mut config = self.means.config.clone();
@@ -192,25 +189,6 @@ impl Term {
             }
         }
         self.drain().await;
-        Ok(())
-    }
-
-    /// Says that no set may be pinned; what is pinned goes back to ARC with its listener's next word.
-    async fn stay_off(&mut self, over: &Shutdown) -> anyhow::Result<()> {
-        loop {
-            match self.publisher.publish(Vec::new()).await {
-                Ok(()) => break,
-                Err(error) if self.publish_trouble.is_news(&format!("{error:#}")) => {
-                    tracing::warn!(error = %format!("{error:#}"), "failed to publish that no runners are created");
-                }
-                Err(_) => {}
-            }
-            tokio::select! {
-                () = over.begun() => return Ok(()),
-                () = tokio::time::sleep(TICK) => {}
-            }
-        }
-        over.begun().await;
         Ok(())
     }
 

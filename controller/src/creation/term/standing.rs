@@ -68,7 +68,8 @@ impl Term {
                 is_usable: tools.template.is_ok() && tools.service.is_ok(),
                 is_suspended: self.engine.is_suspended(uid, now),
             };
-            let Judgement { is_attended, outcome } = self.census.judge(candidate, true);
+            let Judgement { is_attended, outcome } =
+                self.census.judge(candidate, self.means.settings.is_switched_on);
             let is_enabled = matches!(outcome, Ok(_) | Err(Refusal::Suspended));
             let service = self.toolbox.host(uid);
             self.engine.stands(uid, Standing { is_attended, is_enabled, service });
