@@ -4,14 +4,14 @@
 mod installed;
 mod listener;
 mod manager;
-mod objects;
+pub(crate) mod objects;
 pub mod scenario;
 pub mod timeline;
 mod under_test;
 
 use std::path::{Path, PathBuf};
 
-pub use installed::{Asked, Installed, ScaleSet};
+pub use installed::{Asked, Installed, ScaleSet, namespace};
 pub use listener::Listener;
 pub use manager::{Manager, Tuning};
 pub use objects::{LISTENERS, RUNNER_SETS, RUNNERS, SCALE_SETS, api};
