@@ -142,7 +142,8 @@ impl<'c> Companion<'c> {
     pub async fn pins(&self, leader: &str, sets: usize) {
         let is_ready = || async {
             let log = self.webhook.process.log();
-            let taken = log.iter().rev().find(|line| line["message"] == "published runner sets taken over")?;
+            let taken =
+                log.iter().rev().find(|line| line["message"] == "published runner sets taken over")?;
             let is_taken = taken["leader"] == leader && taken["sets"].as_u64() == Some(sets as u64);
             let age = metric(&self.webhook.process, "headstart_leader_age_seconds").await?;
             (is_taken && (0.0..5.0).contains(&age)).then_some(())

@@ -89,12 +89,14 @@ async fn the_scale_set_is_changed() {
     let controller = stage.leader("one", SLOW).await;
     let it = amid(&stage, 20).await;
     let sets = api(&stage.client, it.namespace.name(), SCALE_SETS);
-    let container = json!({ "name": "runner", "image": "bed.test/runner:2", "command": ["/home/runner/run.sh"] });
+    let container =
+        json!({ "name": "runner", "image": "bed.test/runner:2", "command": ["/home/runner/run.sh"] });
     let other = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
     let name = sets.list(&Default::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
     sets.patch(&name, &PatchParams::default(), &Patch::Merge(&other)).await.unwrap();
     // The manager takes the old listener away; a kubelet would end its program.
-    let listeners = api(&stage.client, headstart_tests::arc::real::ARC_NAMESPACE, headstart_tests::arc::real::LISTENERS);
+    let listeners =
+        api(&stage.client, headstart_tests::arc::real::ARC_NAMESPACE, headstart_tests::arc::real::LISTENERS);
     until("the old listener goes", || async {
         let all = listeners.list(&Default::default()).await.ok()?;
         let old = |listener: &&kube::api::DynamicObject| {

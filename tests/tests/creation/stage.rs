@@ -24,36 +24,36 @@ use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// Longest wait for an end that ARC brings about by itself, at its own pace.
-pub const PATIENCE: Duration = Duration::from_secs(150);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
 /// How long nothing may change for an end to be one.
 const CALM: Duration = Duration::from_secs(1);
 
 /// A poll that ends empty makes the listener write again, without a generation: soon enough for whoever waits for that.
-pub const HEARTBEAT: Duration = Duration::from_secs(6);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(6);
 
 /// No such write comes.
-pub const QUIET: Duration = Duration::from_secs(50);
+pub(crate) const QUIET: Duration = Duration::from_secs(50);
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A test's turn on the one cluster of all tests, with an ARC, a service and a webhook of its own.
-pub struct Stage {
-    pub control_plane: &'static ControlPlane,
-    pub client: Client,
-    pub companion: Companion<'static>,
-    pub service: Arc<ActionsService>,
+pub(crate) struct Stage {
+    pub(crate) control_plane: &'static ControlPlane,
+    pub(crate) client: Client,
+    pub(crate) companion: Companion<'static>,
+    pub(crate) service: Arc<ActionsService>,
     arc: Either<'static>,
     _manager: Box<dyn Runs>,
     _turn: MutexGuard<'static, ()>,
 }
 
 /// A scale set that is followed.
-pub struct Watched<'s> {
-    pub set: EitherSet<'static>,
-    pub scenario: Scenario<'s>,
-    pub namespace: TestNamespace<'static>,
+pub(crate) struct Watched<'s> {
+    pub(crate) set: EitherSet<'static>,
+    pub(crate) scenario: Scenario<'s>,
+    pub(crate) namespace: TestNamespace<'static>,
     stage: &'s Stage,
 }
 
@@ -65,12 +65,11 @@ async fn shared() -> ControlPlane {
 }
 
 impl Stage {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let control_plane = SHARED.get_or_init(shared).await;
         // A leader that was killed keeps it for a while.
-        let lease =
-            ["delete", "lease", "headstart-controller", "--ignore-not-found", "--namespace", OURS];
+        let lease = ["delete", "lease", "headstart-controller", "--ignore-not-found", "--namespace", OURS];
         control_plane.kubectl(&lease).unwrap();
         let companion = Companion::there(control_plane).await;
         let service = Arc::new(ActionsService::start().await);
@@ -83,19 +82,18 @@ impl Stage {
     }
 
     /// A replica of the controller that leads.
-    pub async fn leader(&self, identity: &str, flags: &[&str]) -> Process {
+    pub(crate) async fn leader(&self, identity: &str, flags: &[&str]) -> Process {
         let controller = self.companion.controller(identity, flags);
         controller.says("leading").await;
         controller
     }
 
     /// A scale set in a namespace of its own, for which nobody asks for anything yet.
-    pub async fn plain(&self) -> Watched<'_> {
+    pub(crate) async fn plain(&self) -> Watched<'_> {
         let namespace = namespace(self.control_plane, "runners", &[]).await;
         let url = self.service.config_url();
         let name = format!("set-of-{}", namespace.name());
-        let asked =
-            Asked { namespace: namespace.name(), name: &name, url: &url, at_least: 0, at_most: 1000 };
+        let asked = Asked { namespace: namespace.name(), name: &name, url: &url, at_least: 0, at_most: 1000 };
         let set = self.arc.scale_set(&asked).await;
         let scenario = Scenario::follow(&self.service, &self.client, namespace.name(), &name);
         let is_idle = || async { (!scenario.timeline.generations().is_empty()).then_some(()) };
@@ -109,31 +107,31 @@ impl Stage {
     }
 
     /// The same, enabled by the label of its namespace; the webhook knows it once `leader` is there.
-    pub async fn enabled(&self) -> Watched<'_> {
+    pub(crate) async fn enabled(&self) -> Watched<'_> {
         let watched = self.plain().await;
         self.companion.enable(watched.namespace.name());
         watched
     }
 
     /// Registrations take that long.
-    pub fn registrations_take(&self, milliseconds: u64) {
+    pub(crate) fn registrations_take(&self, milliseconds: u64) {
         let latency = Duration::from_millis(milliseconds);
         self.service.with(|service, _| service.faults.set_latency(Endpoint::GenerateJitConfig, latency));
     }
 
     /// Our own registrations are harmed like this.
-    pub fn harm(&self, harm: Harm, span: Span) {
+    pub(crate) fn harm(&self, harm: Harm, span: Span) {
         let fault = Fault::new(&[Endpoint::GenerateJitConfig], harm, span).of(Caller::Headstart);
         self.service.with(|service, _| service.faults.add(fault));
     }
 
     /// How many scale-ups the webhook has left to the controller.
-    pub fn pinned(&self) -> usize {
+    pub(crate) fn pinned(&self) -> usize {
         self.companion.webhook.decided("pinned")
     }
 
     /// Ends a leader so that the next one need not wait for its Lease to run out.
-    pub async fn retire(mut controller: Process) {
+    pub(crate) async fn retire(mut controller: Process) {
         controller.terminate();
         assert!(controller.ended().await.success());
     }
@@ -141,7 +139,7 @@ impl Stage {
 
 impl Watched<'_> {
     /// Waits for exactly so many runners, each with its Secret, Pod and registration, and for ARC to have its set back.
-    pub async fn settles(&self, runners: usize) {
+    pub(crate) async fn settles(&self, runners: usize) {
         let Self { scenario, .. } = self;
         scenario.settles(runners, PATIENCE).await;
         let raw = i64::try_from(runners).unwrap();
@@ -157,19 +155,24 @@ impl Watched<'_> {
             self.journals_are_settled()
         })
         .await;
-        let changed = within(CALM, || async {
-            (scenario.timeline.live(Milestone::Runner) != runners).then_some(())
-        });
+        let changed =
+            within(CALM, || async { (scenario.timeline.live(Milestone::Runner) != runners).then_some(()) });
         assert_eq!(changed.await, None, "it goes on");
-        self.stage.service.with(|service, _| assert_eq!(service.registered_again(), [""; 0]));
     }
 
     /// As [`Self::settles`], and never were there more, nor any other; and the last generation is the listener's own.
-    pub async fn settles_exactly(&self, runners: usize) {
+    pub(crate) async fn settles_exactly(&self, runners: usize) {
         self.settles(runners).await;
         self.scenario.was_exact(runners);
         let last = self.scenario.timeline.generations().pop();
         assert!(matches!(last, Some(Stored::Raw { patch_id: 1.., .. })), "{last:?}");
+    }
+
+    /// As [`Self::settles_exactly`] after a change of leaders: what the first one had registered and could store nowhere is
+    /// removed and registered anew, since nobody is told twice how such a runner is started.
+    pub(crate) async fn settles_after_a_change(&self, runners: usize) {
+        self.settles(runners).await;
+        self.scenario.made_no_other(runners);
     }
 
     async fn secrets_are_owned(&self) -> Option<()> {
@@ -193,7 +196,7 @@ impl Watched<'_> {
     }
 
     /// The names in the journals of this set's namespace.
-    pub fn journaled(&self) -> BTreeSet<String> {
+    pub(crate) fn journaled(&self) -> BTreeSet<String> {
         let journals = self.stage.companion.journals();
         let read = |journal: &Value| {
             let text = journal["data"]["journal.json"].as_str().unwrap();
@@ -208,23 +211,23 @@ impl Watched<'_> {
     }
 
     /// Waits until no journal of it is left.
-    pub async fn has_no_journal(&self) {
+    pub(crate) async fn has_no_journal(&self) {
         until("no journal is left", || async { self.journaled().is_empty().then_some(()) }).await;
     }
 
     /// Whether all of these runners are there.
-    pub fn has(&self, names: &BTreeSet<String>) -> bool {
+    pub(crate) fn has(&self, names: &BTreeSet<String>) -> bool {
         self.scenario.timeline.names(Milestone::Runner).is_superset(names)
     }
 
     /// Whether a generation of it was ever stored pinned.
-    pub fn was_pinned(&self) -> bool {
+    pub(crate) fn was_pinned(&self) -> bool {
         let generations = self.scenario.timeline.generations();
         generations.iter().any(|stored| matches!(stored, Stored::Pinned(_)))
     }
 
     /// Waits until such an Event tells of its AutoscalingRunnerSet; gives what it says.
-    pub async fn tells(&self, reason: &str) -> String {
+    pub(crate) async fn tells(&self, reason: &str) -> String {
         let events: Api<Event> = Api::namespaced(self.stage.client.clone(), self.namespace.name());
         until(&format!("an Event {reason}"), || async {
             let all = events.list(&ListParams::default()).await.ok()?;
@@ -237,18 +240,19 @@ impl Watched<'_> {
     }
 
     /// Everything idle goes; then the scale set itself, and nothing of it is left anywhere.
-    pub async fn ends(self) {
+    pub(crate) async fn ends(self) {
         self.scenario.cancel_waiting();
         let Self { set, scenario, namespace, stage } = self;
         set.delete().await;
         scenario.settles(0, PATIENCE).await;
-        let left = stage.service.with(|service, _| service.sets().filter(|set| set.id == scenario.id()).count());
+        let left =
+            stage.service.with(|service, _| service.sets().filter(|set| set.id == scenario.id()).count());
         assert_eq!(left, 0, "the service still knows the scale set of {}", namespace.name());
     }
 }
 
 /// Waits until a series of a program has a value.
-pub async fn counts(process: &Process, series: &str, value: f64) {
+pub(crate) async fn counts(process: &Process, series: &str, value: f64) {
     let found = within(Duration::from_secs(20), || async {
         (metric(process, series).await.unwrap_or_default() == value).then_some(())
     });

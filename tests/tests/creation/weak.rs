@@ -12,20 +12,20 @@ use tempfile::TempDir;
 
 /// What becomes of some writes.
 #[derive(Clone, Copy, Debug)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// How the path ends.
-    pub path: &'static str,
-    pub status: u16,
+    pub(crate) path: &'static str,
+    pub(crate) status: u16,
     /// In seconds.
-    pub retry_after: Option<u32>,
+    pub(crate) retry_after: Option<u32>,
     /// How often.
-    pub times: usize,
+    pub(crate) times: usize,
     /// Whether only the answer is lost.
-    pub is_done: bool,
+    pub(crate) is_done: bool,
 }
 
 /// The way through; gone when dropped.
-pub struct Weak {
+pub(crate) struct Weak {
     faults: Arc<Mutex<Vec<Fault>>>,
     authority: String,
     running: Running,
@@ -40,7 +40,7 @@ struct Way {
 }
 
 impl Weak {
-    pub async fn before(control_plane: &ControlPlane) -> Self {
+    pub(crate) async fn before(control_plane: &ControlPlane) -> Self {
         headstart_runtime::program::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let tls = certificate(folder.path());
@@ -54,22 +54,22 @@ impl Weak {
         Self { faults, authority, running, _folder: folder }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.running.url.clone()
     }
 
     /// As PEM.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         self.authority.clone()
     }
 
     /// Creations of that kind are harmed from now on; what was added first comes first.
-    pub fn add(&self, fault: Fault) {
+    pub(crate) fn add(&self, fault: Fault) {
         self.faults.lock().unwrap().push(fault);
     }
 
     /// Panics unless all of it happened.
-    pub fn are_spent(&self) {
+    pub(crate) fn are_spent(&self) {
         let faults = self.faults.lock().unwrap();
         assert!(faults.iter().all(|fault| fault.times == 0), "{faults:?}");
     }
@@ -78,7 +78,8 @@ impl Weak {
 impl Way {
     fn strike(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
-        let fits = |fault: &&mut Fault| fault.times > 0 && method == Method::POST && path.ends_with(fault.path);
+        let fits =
+            |fault: &&mut Fault| fault.times > 0 && method == Method::POST && path.ends_with(fault.path);
         let fault = faults.iter_mut().find(fits)?;
         fault.times -= 1;
         Some(*fault)
@@ -117,7 +118,8 @@ fn answer(fault: Fault) -> Response<Body> {
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fault.status,
         "message": "played", "reason": "Played",
     });
-    let mut response = Response::builder().status(fault.status).header(header::CONTENT_TYPE, "application/json");
+    let mut response =
+        Response::builder().status(fault.status).header(header::CONTENT_TYPE, "application/json");
     if let Some(seconds) = fault.retry_after {
         response = response.header(header::RETRY_AFTER, seconds);
     }

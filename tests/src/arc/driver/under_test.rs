@@ -72,10 +72,10 @@ impl<'c> Modelled<'c> {
 
     /// A client with the rights that ARC gives a listener.
     async fn identity(&self, listener: &str, namespace: &str) -> Client {
-        let account =
-            json!({ "kind": "ServiceAccount", "name": listener, "namespace": ARC_NAMESPACE });
+        let account = json!({ "kind": "ServiceAccount", "name": listener, "namespace": ARC_NAMESPACE });
         let resources = ["ephemeralrunnersets", "ephemeralrunners", "ephemeralrunners/status"];
-        let rule = json!({ "apiGroups": ["actions.github.com"], "verbs": ["get", "patch"], "resources": resources });
+        let rule =
+            json!({ "apiGroups": ["actions.github.com"], "verbs": ["get", "patch"], "resources": resources });
         let role = json!({ "kind": "Role", "name": listener, "apiGroup": "rbac.authorization.k8s.io" });
         let items = [
             json!({

@@ -55,7 +55,8 @@ pub async fn namespace<'c>(
     let namespace = TestNamespace::labelled(control_plane, name, labels).unwrap();
     let client = control_plane.client().await.unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace.name());
-    until("the namespace's own ServiceAccount", || async { accounts.get_opt("default").await.unwrap() }).await;
+    until("the namespace's own ServiceAccount", || async { accounts.get_opt("default").await.unwrap() })
+        .await;
     namespace
 }
 
