@@ -31,7 +31,7 @@ impl Stage {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_is_cut_off_and_another_one_finishes() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let gate = Gate::to(stage.control_plane.server().trim_start_matches("https://")).await;
     let first = stage.leader_by_way_of("one", &format!("https://{}", gate.address()), None).await;
     let second = stage.companion.controller("two", &["--runner-creation-concurrency=4"]);
@@ -53,7 +53,7 @@ async fn the_leader_is_cut_off_and_another_one_finishes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_leader_is_cut_off_and_arc_makes_the_rest() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let gate = Gate::to(stage.control_plane.server().trim_start_matches("https://")).await;
     let first = stage.leader_by_way_of("one", &format!("https://{}", gate.address()), None).await;
     let it = stage.enabled().await;

@@ -46,7 +46,7 @@ async fn fewer_runners_are_wanted_and_in_the_end_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_jobs_are_cancelled() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", SLOW).await;
     let it = amid(&stage, 20).await;
     it.scenario.cancel_waiting();
@@ -57,7 +57,7 @@ async fn all_jobs_are_cancelled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_set_is_drained() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", SLOW).await;
     let it = amid(&stage, 20).await;
     // As ARC's manager does it.
@@ -85,7 +85,7 @@ async fn the_set_is_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scale_set_is_changed() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", SLOW).await;
     let it = amid(&stage, 20).await;
     let sets = api(&stage.client, it.namespace.name(), SCALE_SETS);

@@ -28,7 +28,7 @@ async fn one_is_killed_and_the_next_one_finishes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_one_is_killed_and_arc_makes_the_rest() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let mut first = stage.leader("one", SLOW).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;

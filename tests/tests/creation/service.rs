@@ -2,9 +2,8 @@
 
 use headstart_tests::actions_service::{Caller, Endpoint, Fault, Harm, Span};
 use headstart_tests::companion::metric;
-use headstart_tests::depth::is_full;
 
-use crate::stage::{Stage, counts};
+use crate::stage::{Stage, all_are_tried, counts};
 
 /// A burst while registrations are harmed like this: exact all the same, and the failures are counted by that reason.
 async fn in_spite_of(harm: Harm, span: Span, after: bool, reason: &str) {
@@ -34,21 +33,21 @@ async fn it_asks_for_a_pause() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_pushes_back_without_saying_how_long() {
-    if is_full() {
+    if all_are_tried() {
         in_spite_of(Harm::Status(429, None), Span::Next(6), false, "pushed-back").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_fails_for_a_moment() {
-    if is_full() {
+    if all_are_tried() {
         in_spite_of(Harm::Status(503, None), Span::Next(5), false, "unavailable").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_break_before_anything_is_done() {
-    if is_full() {
+    if all_are_tried() {
         in_spite_of(Harm::Reset, Span::Next(5), false, "failed").await;
     }
 }
@@ -60,7 +59,7 @@ async fn answers_are_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_becomes_ten_times_as_slow() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", &[]).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use headstart_externals::names::RUNNER_SET_LABEL;
 use headstart_externals::pin::Stored;
-use headstart_tests::actions_service::{ActionsService, Caller, Endpoint, Fault, Harm, Span};
+use headstart_tests::actions_service::{ActionsService, Endpoint};
 use headstart_tests::arc::either::{Either, EitherSet};
 use headstart_tests::arc::real::scenario::Scenario;
 use headstart_tests::arc::real::timeline::Milestone;
 use headstart_tests::arc::real::{Asked, IsSetUp, Runs, Tuning, UnderTest, namespace};
+use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
 use headstart_tests::companion::{Companion, metric};
+use headstart_tests::depth::is_full;
 use headstart_tests::played::OURS;
 use headstart_tests::process::Process;
 use headstart_tests::wait::{until, within};
@@ -64,7 +66,20 @@ async fn shared() -> ControlPlane {
     control_plane
 }
 
+/// Whether tests run that take long, or say little that others do not; it is said if not.
+pub(crate) fn all_are_tried() -> bool {
+    if !is_full() {
+        say("skipped: only in full depth");
+    }
+    is_full()
+}
+
 impl Stage {
+    /// One for a test that runs in full depth only.
+    pub(crate) async fn in_full_depth() -> Option<Self> {
+        if all_are_tried() { Some(Self::new().await) } else { None }
+    }
+
     pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let control_plane = SHARED.get_or_init(shared).await;
@@ -117,12 +132,6 @@ impl Stage {
     pub(crate) fn registrations_take(&self, milliseconds: u64) {
         let latency = Duration::from_millis(milliseconds);
         self.service.with(|service, _| service.faults.set_latency(Endpoint::GenerateJitConfig, latency));
-    }
-
-    /// Our own registrations are harmed like this.
-    pub(crate) fn harm(&self, harm: Harm, span: Span) {
-        let fault = Fault::new(&[Endpoint::GenerateJitConfig], harm, span).of(Caller::Headstart);
-        self.service.with(|service, _| service.faults.add(fault));
     }
 
     /// How many scale-ups the webhook has left to the controller.

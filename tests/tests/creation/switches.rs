@@ -72,7 +72,7 @@ async fn labels_switch_it_on_and_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn switched_off_nothing_is_pinned_and_what_was_goes_back() {
-    let stage = Stage::new().await;
+    let Some(stage) = Stage::in_full_depth().await else { return };
     let mut first = stage.leader("one", &["--runner-creation-concurrency=2"]).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;

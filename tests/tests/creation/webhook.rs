@@ -6,7 +6,7 @@ use crate::stage::{PATIENCE, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_or_with_a_silent_webhook_arc_makes_them() {
-    let mut stage = Stage::new().await;
+    let Some(mut stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", &[]).await;
     let front = Front::start(&stage.companion.webhook.tls(), &stage.companion.webhook.url()).await;
     stage.companion.webhook.register(stage.control_plane, &front.url());
