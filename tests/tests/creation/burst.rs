@@ -56,10 +56,9 @@ async fn a_few_runners_come_beside_those_that_work() {
     assert_eq!(stage.pinned(), sizes.len());
     it.has_no_journal().await;
     counts(&controller, "headstart_creation_runners_total", all as f64).await;
-    it.scenario.cancel_waiting();
-    it.scenario.settles(1, PATIENCE).await;
     assert!(it.has(&busy), "a runner with a job is never taken away");
     it.scenario.finish(&busy).await;
+    it.scenario.settles(all - busy.len(), PATIENCE).await;
     it.ends().await;
     Stage::retire(controller).await;
 }
