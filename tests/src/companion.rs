@@ -6,7 +6,7 @@ use std::process::Command;
 
 use headstart_externals::names::{CREATION_ENABLED, CREATION_LABEL, RUNNER_SETS_KEY};
 use headstart_externals::runner_sets::PublishedRunnerSets;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::bed::ControlPlane;
@@ -15,7 +15,7 @@ use crate::identity::kubeconfig;
 use crate::played::OURS;
 use crate::process::{Process, shipped};
 use crate::programs::repository;
-use crate::wait::until;
+use crate::wait::{DEADLINE, until, within};
 use crate::{deploy, tree};
 
 /// The example that creates runners, and the namespace that its RoleBinding is for.
@@ -30,31 +30,43 @@ pub struct Companion<'c> {
     /// The webhook; killed when dropped.
     pub webhook: HostWebhook,
     control_plane: &'c ControlPlane,
-    objects: Vec<Value>,
     folder: TempDir,
 }
 
 impl<'c> Companion<'c> {
     /// Installs the manifests and starts the webhook; no namespace asks for anything yet.
     pub async fn install(control_plane: &'c ControlPlane) -> Self {
-        let objects = deploy::rendered(control_plane, &repository().join(EXAMPLE));
-        let is_bound = |object: &Value| object["metadata"]["namespace"] == NAMESPACE;
-        for object in &objects {
-            let kind = object["kind"].as_str().unwrap();
-            if !LEFT_OUT.contains(&kind) && !is_bound(object) {
-                control_plane.apply(&object.to_string()).unwrap();
-            }
-        }
+        Self::apply(control_plane);
+        Self::there(control_plane).await
+    }
+
+    /// Only the first half of [`Self::install`].
+    pub fn apply(control_plane: &ControlPlane) {
+        let mut objects = deploy::rendered(control_plane, &repository().join(EXAMPLE));
+        objects.retain(|object| !LEFT_OUT.contains(&object["kind"].as_str().unwrap()) && !is_bound(object));
+        control_plane.apply(&list(objects)).unwrap();
+    }
+
+    /// Where the manifests are installed: with a webhook of its own, that knows nothing of earlier ones.
+    pub async fn there(control_plane: &'c ControlPlane) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(
-            folder.path().join("config.yaml"),
-            tree::node16_config("{directory: {path: /srv/externals}}"),
-        )
-        .unwrap();
+        let state = ["delete", "configmap", "headstart-state", "--ignore-not-found", "--namespace", OURS];
+        control_plane.kubectl(&state).unwrap();
         let identity = kubeconfig(control_plane, "headstart-webhook", None, folder.path());
         let webhook = HostWebhook::follow(&identity).await;
         webhook.register(control_plane, &webhook.url());
-        Self { webhook, control_plane, objects, folder }
+        let companion = Self { webhook, control_plane, folder };
+        companion.configure("");
+        companion
+    }
+
+    /// Writes another configuration, with this at its end; controllers follow.
+    pub fn configure(&self, more: &str) {
+        let text = tree::node16_config("{directory: {path: /srv/externals}}") + more;
+        // At once, as a mounted ConfigMap changes.
+        let new = self.folder.path().join("config.new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, self.config()).unwrap();
     }
 
     /// The configuration file of controllers.
@@ -71,23 +83,38 @@ impl<'c> Companion<'c> {
 
     /// Its command, for those who start it otherwise.
     pub fn command(&self, program: &str, identity: &str) -> Command {
-        let kubeconfig = kubeconfig(self.control_plane, "headstart-controller", None, self.folder.path());
         let mut command = shipped(program);
         command.args(["--namespace", OURS, "--admin-listen=127.0.0.1:0", "--identity", identity]);
         command.args(["--certificates", "external"]);
-        command.arg("--config").arg(self.config()).env("KUBECONFIG", kubeconfig);
+        command.arg("--config").arg(self.config()).env("KUBECONFIG", self.kubeconfig());
         command
+    }
+
+    /// Who the controller is.
+    pub fn kubeconfig(&self) -> PathBuf {
+        kubeconfig(self.control_plane, "headstart-controller", None, self.folder.path())
+    }
+
+    /// A file of the test's own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Binds the controller's rights in a namespace, as an administrator would, and lets it ask.
     pub fn enable(&self, namespace: &str) {
-        for object in self.objects.iter().filter(|object| object["metadata"]["namespace"] == NAMESPACE) {
-            let mut object = object.clone();
-            object["metadata"]["namespace"] = namespace.into();
-            self.control_plane.apply(&object.to_string()).unwrap();
-        }
+        self.bind(namespace);
         let label = format!("{CREATION_LABEL}={CREATION_ENABLED}");
         self.control_plane.kubectl(&["label", "--overwrite", "namespace", namespace, &label]).unwrap();
+    }
+
+    /// Only binds the rights.
+    pub fn bind(&self, namespace: &str) {
+        let mut objects = deploy::rendered(self.control_plane, &repository().join(EXAMPLE));
+        objects.retain(is_bound);
+        for object in &mut objects {
+            object["metadata"]["namespace"] = namespace.into();
+        }
+        self.control_plane.apply(&list(objects)).unwrap();
     }
 
     /// What the leader has published.
@@ -110,6 +137,22 @@ impl<'c> Companion<'c> {
         .await;
     }
 
+    /// Waits until a scale-up of any of so many sets would be pinned for this leader: the last that the webhook took over
+    /// is what is published, and the leader was seen renewing its Lease.
+    pub async fn pins(&self, leader: &str, sets: usize) {
+        let is_ready = || async {
+            let log = self.webhook.process.log();
+            let taken =
+                log.iter().rev().find(|line| line["message"] == "published runner sets taken over")?;
+            let is_taken = taken["leader"] == leader && taken["sets"].as_u64() == Some(sets as u64);
+            let age = metric(&self.webhook.process, "headstart_leader_age_seconds").await?;
+            (is_taken && (0.0..5.0).contains(&age)).then_some(())
+        };
+        if within(DEADLINE, is_ready).await.is_none() {
+            panic!("{leader} does not pin {sets} sets: {:#?}", self.published());
+        }
+    }
+
     /// The journals that are there.
     pub fn journals(&self) -> Vec<Value> {
         let label = format!("--selector={}", headstart_externals::names::RUNNER_SET_LABEL);
@@ -117,4 +160,26 @@ impl<'c> Companion<'c> {
         let found: Value = serde_json::from_str(&self.control_plane.kubectl(&words).unwrap()).unwrap();
         found["items"].as_array().unwrap().clone()
     }
+}
+
+/// Whether it belongs to the namespace of runners.
+fn is_bound(object: &Value) -> bool {
+    object["metadata"]["namespace"] == NAMESPACE
+}
+
+fn list(items: Vec<Value>) -> String {
+    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+}
+
+/// The value of a series of a program, by the beginning of its line; `None` if it has none.
+pub async fn metric(process: &Process, series: &str) -> Option<f64> {
+    let serving = process.says("serving").await;
+    let admin = serving["admin"].as_str()?;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let text = client.get(format!("http://{admin}/metrics")).send().await.ok()?.text().await.ok()?;
+    let mut values = text.lines().filter_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        (name == series).then(|| value.parse::<f64>().unwrap())
+    });
+    values.next()
 }

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod driver;
+pub mod either;
 pub mod model;
 pub mod real;
 pub mod store;

@@ -47,6 +47,7 @@ pub(super) struct Toolbox {
 /// What was read for a set.
 pub(super) struct Reading {
     pub(super) set: String,
+    spec: Spec,
     service: Result<Service, String>,
 }
 
@@ -138,7 +139,9 @@ impl Toolbox {
 
     /// Something was read.
     pub(super) fn took(&mut self, reading: Reading, now: Duration) {
-        let Some(kit) = self.kits.get_mut(&reading.set) else { return };
+        // A set that was changed in the meantime is read anew.
+        let is_of = |kit: &&mut Kit| kit.spec.as_ref().ok() == Some(&reading.spec);
+        let Some(kit) = self.kits.get_mut(&reading.set).filter(is_of) else { return };
         kit.is_reading = false;
         kit.due = now + if reading.service.is_ok() { RENEW } else { RETRY };
         let before = kit.service.as_ref().and_then(|service| service.as_ref().err());
@@ -180,5 +183,6 @@ async fn read(
         service.prepare().await.map_err(|error| error.to_string())?;
         Ok(service)
     };
-    Reading { service: service.await, set }
+    let service = service.await;
+    Reading { set, spec, service }
 }

@@ -7,6 +7,7 @@ mod listener;
 mod read;
 mod resources;
 mod stage;
+mod under_test;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ pub use listener::{PlayedListener, Task};
 pub use read::read;
 pub use resources::{CRDS, api, crds_are_there, resource};
 pub use stage::Stage;
+pub use under_test::{Modelled, ModelledListener, ModelledManager, ModelledSet};
 
 /// Kinds that the manager watches; Secrets it reads live.
 const WATCHED: [Kind; 5] = [Kind::ScaleSet, Kind::RunnerSet, Kind::Runner, Kind::Listener, Kind::Pod];

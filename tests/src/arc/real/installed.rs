@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::objects::{self, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
-use super::{ARC_NAMESPACE, IsSetUp, Listener, Manager, Real, Tuning, manager};
+use super::{ARC_NAMESPACE, IsSetUp, Listener, Manager, Real, Runs, Tuning, manager};
 use crate::bed::{ControlPlane, TestNamespace};
 use crate::kwok::{self, Kwok};
 use crate::wait::{until, within};
@@ -69,8 +69,7 @@ pub async fn namespace<'c>(
 }
 
 impl Asked<'_> {
-    /// Whether this AutoscalingListener is the one of the scale set.
-    pub(super) fn is_served_by(&self, listener: &DynamicObject) -> bool {
+    pub(crate) fn is_served_by(&self, listener: &DynamicObject) -> bool {
         let spec = &listener.data["spec"];
         spec["autoscalingRunnerSetName"] == self.name
             && spec["autoscalingRunnerSetNamespace"] == self.namespace
@@ -80,6 +79,17 @@ impl Asked<'_> {
 impl<'c> Installed<'c> {
     /// Installs the kinds, the manager's identity, and a node that plays whatever runs on it.
     pub async fn on(control_plane: &'c ControlPlane, real: &Real) -> Self {
+        Self::install(control_plane, real).await;
+        Self::there(control_plane, real).await
+    }
+
+    /// Where it is installed already.
+    pub async fn there(control_plane: &'c ControlPlane, real: &Real) -> Self {
+        Self { real: real.clone(), control_plane, client: control_plane.client().await.unwrap() }
+    }
+
+    /// Only the first half of [`Self::on`].
+    pub async fn install(control_plane: &ControlPlane, real: &Real) {
         let definitions = real.definitions().display().to_string();
         // Applied by the server: some are larger than the annotation that the client would write.
         control_plane.kubectl(&["apply", "--server-side", "-f", &definitions]).unwrap();
@@ -90,6 +100,11 @@ impl<'c> Installed<'c> {
 
     pub(super) fn start_manager(&self, tuning: Tuning) -> Manager<'c> {
         Manager::start(&self.real, self.control_plane, tuning)
+    }
+
+    /// A namespace in which pods can be created.
+    pub async fn namespace(&self, name: &str, labels: &[&str]) -> TestNamespace<'c> {
+        namespace(self.control_plane, name, labels).await
     }
 
     pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
@@ -114,14 +129,12 @@ impl<'c> Installed<'c> {
     }
 }
 
-impl<'c> IsSetUp for ScaleSet<'c> {
-    type Listener = Listener<'c>;
-
+impl IsSetUp for ScaleSet<'_> {
     fn runner_set(&self) -> &str {
         &self.runner_set
     }
 
-    fn listener(&self) -> &Listener<'c> {
+    fn listener(&self) -> &dyn Runs {
         &self.listener
     }
 

@@ -5,7 +5,7 @@ mod installed;
 mod listener;
 mod manager;
 mod modelled;
-mod objects;
+pub(crate) mod objects;
 pub mod scenario;
 pub mod timeline;
 mod under_test;

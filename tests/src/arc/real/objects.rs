@@ -20,7 +20,7 @@ const GROUP: &str = "actions.github.com";
 const VERSION: &str = "v1alpha1";
 
 /// The node on which runners are played.
-pub(super) const NODE: &str = "runners";
+pub(crate) const NODE: &str = "runners";
 
 /// ARC's objects of one kind in a namespace; `plural` is one of the constants here.
 pub fn api(client: &Client, namespace: &str, plural: &str) -> Api<DynamicObject> {
@@ -36,7 +36,7 @@ pub fn api(client: &Client, namespace: &str, plural: &str) -> Api<DynamicObject>
 }
 
 /// The scale set and its credentials, as Helm would write them. Runners need no scheduler.
-pub(super) fn scale_set(asked: &Asked<'_>) -> Value {
+pub(crate) fn scale_set(asked: &Asked<'_>) -> Value {
     let secret = format!("{}-github", asked.name);
     let metadata = |name: &str| json!({ "name": name, "namespace": asked.namespace });
     let mut labelled = metadata(asked.name);

@@ -69,12 +69,45 @@ impl<'s> Scenario<'s> {
         let before = Instant::now();
         // A poll that ends empty makes the listener ask anew, which is no part of a burst.
         self.service.set_hold(LONG);
-        self.service.with(|service, now| service.assign(self.set, jobs, now)).unwrap();
-        let runners = self.service.with(|service, _| service.assigned(self.set));
+        let runners = self.ask(jobs);
         self.timeline.reaches(Milestone::Running, runners, patience).await;
         // ARC's own word comes later, at the pace of its client.
         self.timeline.reaches(Milestone::Reported, runners, patience).await;
         self.figures(u32::try_from(runners).unwrap(), before)
+    }
+
+    /// So many jobs come at once; gives how many runners there are to be.
+    pub fn ask(&self, jobs: usize) -> usize {
+        self.service.with(|service, now| service.assign(self.set, jobs, now)).unwrap();
+        self.service.with(|service, _| service.assigned(self.set))
+    }
+
+    /// Waits until at least so many runners are there: a batch is under way.
+    pub async fn is_amid(&self, runners: usize) {
+        until(&format!("{runners} of the runners"), || async {
+            (self.timeline.live(Milestone::Runner) >= runners).then_some(())
+        })
+        .await;
+    }
+
+    /// Its id at the service.
+    pub fn id(&self) -> i64 {
+        self.set
+    }
+
+    /// So many of the jobs that wait are cancelled.
+    pub fn cancel(&self, jobs: usize) {
+        self.service.with(|service, now| {
+            let waiting = service.jobs(self.set).filter(|job| job.state == JobState::Assigned);
+            let waiting: Vec<i64> = waiting.take(jobs).map(|job| job.id).collect();
+            assert_eq!(waiting.len(), jobs, "jobs that wait");
+            service.complete(&waiting, now);
+        });
+    }
+
+    /// Waits for exactly so many EphemeralRunners, whatever else there is.
+    pub async fn settles_runners(&self, runners: usize, patience: Duration) {
+        self.timeline.reaches(Milestone::Runner, runners, patience).await;
     }
 
     fn figures(&self, runners: u32, before: Instant) -> Figures {
@@ -143,11 +176,8 @@ impl<'s> Scenario<'s> {
     /// empty makes ARC take away whoever is idle.
     pub fn cancel_waiting(&self) {
         self.service.set_hold(SHORT);
-        self.service.with(|service, now| {
-            let waiting = service.jobs(self.set).filter(|job| job.state == JobState::Assigned);
-            let waiting: Vec<i64> = waiting.map(|job| job.id).collect();
-            service.complete(&waiting, now);
-        });
+        let waiting = |job: &&crate::actions_service::Job| job.state == JobState::Assigned;
+        self.cancel(self.service.with(|service, _| service.jobs(self.set).filter(waiting).count()));
     }
 
     /// Waits until so many runners are left, and exactly their Secrets, Pods and registrations.
@@ -168,11 +198,21 @@ impl<'s> Scenario<'s> {
 
     /// Panics unless so many runners were made in all, each registered once, and never more at once.
     pub fn was_exact(&self, runners: usize) {
+        self.made_no_other(runners);
+        assert_eq!(self.registered_again(), Vec::<String>::new());
+    }
+
+    /// Panics unless so many runners were made in all. A name may have been registered anew after it was removed.
+    pub fn made_no_other(&self, runners: usize) {
         for milestone in [Milestone::Runner, Milestone::Secret, Milestone::Pod] {
             assert_eq!(self.timeline.ever(milestone), runners, "{milestone:?}");
         }
         assert_eq!(self.timeline.most(Milestone::Runner), runners);
-        self.service.with(|service, _| assert_eq!(service.registered_again(), [""; 0]));
+    }
+
+    /// Names of any set that were registered more than once.
+    pub fn registered_again(&self) -> Vec<String> {
+        self.service.with(|service, _| service.registered_again().into_iter().map(str::to_owned).collect())
     }
 }
 

@@ -44,14 +44,11 @@ pub trait Runs {
 /// A scale set with its running listener.
 #[allow(async_fn_in_trait, reason = "a test awaits these itself and sends them nowhere")]
 pub trait IsSetUp {
-    /// Its listener.
-    type Listener: Runs;
-
     /// The name of its EphemeralRunnerSet.
     fn runner_set(&self) -> &str;
 
     /// Its listener.
-    fn listener(&self) -> &Self::Listener;
+    fn listener(&self) -> &dyn Runs;
 
     /// Deletes it and waits until the manager has taken away everything of it.
     async fn delete(self);

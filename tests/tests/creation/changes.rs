@@ -1,0 +1,113 @@
+//! The listener, or whoever owns the scale set, wants something else in the middle of a batch.
+
+use headstart_tests::arc::real::{IsSetUp as _, RUNNER_SETS, SCALE_SETS, api};
+use headstart_tests::wait::until;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::stage::{PATIENCE, Stage, Watched};
+
+const SLOW: &[&str] = &["--runner-creation-concurrency=4"];
+
+async fn amid<'s>(stage: &'s Stage, runners: usize) -> Watched<'s> {
+    let it = stage.enabled().await;
+    stage.companion.pins("one", 1).await;
+    stage.registrations_take(400);
+    it.scenario.ask(runners);
+    it.scenario.is_amid(3).await;
+    assert!(it.was_pinned());
+    it
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_runners_are_wanted() {
+    let stage = Stage::new().await;
+    let controller = stage.leader("one", SLOW).await;
+    let it = amid(&stage, 10).await;
+    it.scenario.ask(8);
+    it.settles_exactly(18).await;
+    it.has_no_journal().await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fewer_runners_are_wanted_and_in_the_end_none() {
+    let stage = Stage::new().await;
+    let controller = stage.leader("one", SLOW).await;
+    let it = amid(&stage, 20).await;
+    it.scenario.cancel(8);
+    it.settles(12).await;
+    it.scenario.cancel_waiting();
+    it.settles(0).await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_jobs_are_cancelled() {
+    let Some(stage) = Stage::in_full_depth().await else { return };
+    let controller = stage.leader("one", SLOW).await;
+    let it = amid(&stage, 20).await;
+    it.scenario.cancel_waiting();
+    it.settles(0).await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_set_is_drained() {
+    let Some(stage) = Stage::in_full_depth().await else { return };
+    let controller = stage.leader("one", SLOW).await;
+    let it = amid(&stage, 20).await;
+    // As ARC's manager does it.
+    let sets = api(&stage.client, it.namespace.name(), RUNNER_SETS);
+    let drained = json!({ "spec": { "patchID": 0, "replicas": null } });
+    sets.patch(it.set.runner_set(), &PatchParams::default(), &Patch::Merge(&drained)).await.unwrap();
+    it.settles(0).await;
+    it.tells("RunnerCreationStopped").await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_set_is_deleted() {
+    let stage = Stage::new().await;
+    let controller = stage.leader("one", SLOW).await;
+    let it = amid(&stage, 20).await;
+    it.ends().await;
+    until("nothing of ours is left", || async {
+        stage.service.with(|service, _| service.agents().next().is_none()).then_some(())
+    })
+    .await;
+    Stage::retire(controller).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scale_set_is_changed() {
+    let Some(stage) = Stage::in_full_depth().await else { return };
+    let controller = stage.leader("one", SLOW).await;
+    let it = amid(&stage, 20).await;
+    let sets = api(&stage.client, it.namespace.name(), SCALE_SETS);
+    let container =
+        json!({ "name": "runner", "image": "bed.test/runner:2", "command": ["/home/runner/run.sh"] });
+    let other = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
+    let name = sets.list(&Default::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
+    sets.patch(&name, &PatchParams::default(), &Patch::Merge(&other)).await.unwrap();
+    // The manager takes the old listener away; a kubelet would end its program.
+    let listeners =
+        api(&stage.client, headstart_tests::arc::real::ARC_NAMESPACE, headstart_tests::arc::real::LISTENERS);
+    until("the old listener goes", || async {
+        let all = listeners.list(&Default::default()).await.ok()?;
+        let old = |listener: &&kube::api::DynamicObject| {
+            listener.data["spec"]["ephemeralRunnerSetName"] == it.set.runner_set()
+                && listener.metadata.deletion_timestamp.is_none()
+        };
+        all.iter().find(old).is_none().then_some(())
+    })
+    .await;
+    it.set.listener().kill();
+    it.scenario.settles(0, PATIENCE).await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}

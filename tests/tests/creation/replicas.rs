@@ -1,0 +1,82 @@
+//! Controllers that die or hand over in the middle of a batch, and listeners that begin anew.
+
+use headstart_tests::arc::real::IsSetUp as _;
+
+use crate::stage::{HEARTBEAT, Stage, counts};
+
+const SLOW: &[&str] = &["--runner-creation-concurrency=4"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_is_killed_and_the_next_one_finishes() {
+    let stage = Stage::new().await;
+    let mut first = stage.leader("one", SLOW).await;
+    let second = stage.companion.controller("two", SLOW);
+    let it = stage.enabled().await;
+    stage.companion.pins("one", 1).await;
+    stage.registrations_take(400);
+    it.scenario.ask(24);
+    it.scenario.is_amid(5).await;
+    first.kill();
+    second.says("leading").await;
+    it.settles_after_a_change(24).await;
+    it.has_no_journal().await;
+    it.tells("RunnerCreationFinished").await;
+    counts(&second, r#"headstart_creation_batches_total{outcome="complete"}"#, 1.0).await;
+    it.ends().await;
+    Stage::retire(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_one_is_killed_and_arc_makes_the_rest() {
+    let Some(stage) = Stage::in_full_depth().await else { return };
+    let mut first = stage.leader("one", SLOW).await;
+    let it = stage.enabled().await;
+    stage.companion.pins("one", 1).await;
+    stage.registrations_take(400);
+    stage.service.set_hold(HEARTBEAT);
+    it.scenario.ask(24);
+    it.scenario.is_amid(5).await;
+    first.kill();
+    assert!(it.was_pinned());
+    // What was begun and not finished stays until a leader comes.
+    it.scenario.settles_runners(24, crate::stage::PATIENCE).await;
+    let next = stage.leader("two", SLOW).await;
+    it.settles(24).await;
+    it.ends().await;
+    Stage::retire(next).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_ends_gracefully_and_the_next_one_finishes_at_once() {
+    let stage = Stage::new().await;
+    let first = stage.leader("one", SLOW).await;
+    let second = stage.companion.controller("two", SLOW);
+    let it = stage.enabled().await;
+    stage.companion.pins("one", 1).await;
+    stage.registrations_take(400);
+    it.scenario.ask(24);
+    it.scenario.is_amid(5).await;
+    Stage::retire(first).await;
+    second.says("leading").await;
+    it.settles_after_a_change(24).await;
+    it.has_no_journal().await;
+    it.tells("RunnerCreationFinished").await;
+    it.ends().await;
+    Stage::retire(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_listener_begins_anew_amid_a_batch() {
+    let stage = Stage::new().await;
+    let controller = stage.leader("one", SLOW).await;
+    let it = stage.enabled().await;
+    stage.companion.pins("one", 1).await;
+    stage.service.with(|service, _| service.session_life = std::time::Duration::ZERO);
+    stage.registrations_take(400);
+    it.scenario.ask(16);
+    it.scenario.is_amid(3).await;
+    it.set.listener().crash();
+    it.settles(16).await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}
