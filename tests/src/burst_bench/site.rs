@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use serde_json::{Value, json};
 
 use super::cost::{Cost, Meter, processes};
 use super::matrix::Cell;
@@ -129,6 +130,7 @@ where
             shipped.serves(None).await;
             shipped.companion.enable(at);
         }
+        self.control_plane.apply(&credentials(at).to_string()).unwrap();
         let url = self.service.config_url();
         let asked = Asked { namespace: at, name: NAME, url: &url, at_least: 0, at_most: AT_MOST };
         let set = self.arc.scale_set(&asked).await;
@@ -196,6 +198,15 @@ where
         let own = phases.sum("headstart_creation_calls_total");
         Counts { calls: Calls { manager: self.manager.calls().await, own, all }, phases }
     }
+}
+
+/// What users store beside their scale set; the model reads none and leaves it to them.
+fn credentials(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": format!("{NAME}-github"), "namespace": namespace },
+        "stringData": { "github_token": "a-token" },
+    })
 }
 
 impl Counts {
