@@ -1,6 +1,6 @@
 # Every recipe that people and CI run; `make help` lists them.
 
-.PHONY: help build demo test test-full check bench-cache bench-externals bench-webhook cluster cluster-down coverage images dist docs fuzz
+.PHONY: help build demo test test-full check bench-burst bench-cache bench-externals bench-webhook cluster cluster-down coverage images dist docs fuzz
 .DEFAULT_GOAL := help
 
 # One set of features for all, so that nothing is built twice.
@@ -63,6 +63,10 @@ bench-cache: ## Measure installs beside cp and tar of the same files, the scrub,
 	$(STATIC) --profile dist --bin headstart-cachesync
 	$(CARGO) build $(WORKSPACE) --bin bench-cache
 	./target/debug/bench-cache ./target/$(MUSL)/dist/headstart-cachesync
+
+bench-burst: build ## Measure bursts of runners beside stock ARC: the real one where HEADSTART_ARC_* name it; HEADSTART_BURSTS=quick
+	$(STATIC) --profile dist --bin headstart-controller --bin headstart-webhook
+	./target/debug/bench-burst ./target/$(MUSL)/dist/headstart-controller ./target/$(MUSL)/dist/headstart-webhook
 
 dist: ## Build the static programs and the CA bundle into dist/, for the Dockerfile
 	./scripts/dist

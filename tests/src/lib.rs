@@ -9,6 +9,7 @@ pub mod appender;
 pub mod arc;
 pub mod archive;
 pub mod bed;
+pub mod burst_bench;
 pub mod cache_bench;
 pub mod cases;
 pub mod companion;

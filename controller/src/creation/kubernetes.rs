@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::call::Trouble;
 
-/// Who writes, for whoever looks at managed fields.
-const MANAGER: &str = "headstart-controller";
-
 /// An answer with nothing but metadata: nobody here needs the rest, and it costs both sides time.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 const PLAIN: &str = "application/json";
+
+/// For writes: who writes, for whoever looks at managed fields, and that unknown fields go without a warning. Nobody reads it,
+/// and looking for them costs the API server time.
+const WRITES: &str = "fieldManager=headstart-controller&fieldValidation=Ignore";
 
 /// The content types of bodies.
 pub(super) const JSON: &str = "application/json";
@@ -64,13 +65,13 @@ impl Kubernetes {
     pub(super) async fn create(&self, path: &str, object: &Value) -> Result<Written, Trouble> {
         // The API server gives up when we do: what is not done then is not done later.
         let seconds = self.deadline.as_secs().max(1);
-        let path = format!("{path}?fieldManager={MANAGER}&timeout={seconds}s");
+        let path = format!("{path}?{WRITES}&timeout={seconds}s");
         self.write("POST", &path, JSON, object).await
     }
 
     /// Changes an object.
     pub(super) async fn patch(&self, path: &str, kind: &str, patch: &Value) -> Result<Written, Trouble> {
-        let path = format!("{path}?fieldManager={MANAGER}");
+        let path = format!("{path}?{WRITES}");
         self.write("PATCH", &path, kind, patch).await
     }
 

@@ -165,13 +165,7 @@ impl Term {
             let wake = self.step();
             tokio::select! {
                 () = over.begun() => break,
-                seen = self.watches.next() => {
-                    seen?.into_iter().for_each(|seen| self.take(seen));
-                    // What is there already goes with it: a step over all is dearer than an event.
-                    while let Some(more) = self.watches.next().now_or_never() {
-                        more?.into_iter().for_each(|seen| self.take(seen));
-                    }
-                }
+                seen = self.watches.next() => seen?.into_iter().for_each(|seen| self.take(seen)),
                 Some(ended) = self.calls.join_next() => self.ended(ended)?,
                 Some(reading) = self.reads.next() => {
                     let now = self.now();
@@ -187,8 +181,20 @@ impl Term {
                 self.journals_due = None;
                 self.inherit().await?;
             }
+            self.catch_up()?;
         }
         self.drain().await;
+        Ok(())
+    }
+
+    /// What is there already goes with the next step: one over all is dearer than what leads to it.
+    fn catch_up(&mut self) -> anyhow::Result<()> {
+        while let Some(more) = self.watches.next().now_or_never() {
+            more?.into_iter().for_each(|seen| self.take(seen));
+        }
+        while let Some(ended) = self.calls.try_join_next() {
+            self.ended(ended)?;
+        }
         Ok(())
     }
 
@@ -242,12 +248,8 @@ impl Term {
     }
 
     fn ended(&mut self, ended: Result<(CallId, Answer), tokio::task::JoinError>) -> anyhow::Result<()> {
-        let mut next = Some(ended);
-        while let Some(ended) = next {
-            let (id, answer) = ended?;
-            self.engine.answered(id, answer, self.now(), Timestamp::now().as_millisecond());
-            next = self.calls.try_join_next();
-        }
+        let (id, answer) = ended?;
+        self.engine.answered(id, answer, self.now(), Timestamp::now().as_millisecond());
         Ok(())
     }
 
