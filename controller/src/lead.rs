@@ -1,7 +1,7 @@
 //! What the leader does in its term: everything level-triggered, so that a round that failed is simply repeated.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
@@ -60,9 +60,15 @@ impl Duties {
 
 /// Creates runners; a term of it that fails begins anew.
 async fn create(means: Means, metrics: Metrics, over: &Shutdown) -> anyhow::Result<()> {
-    let mut failing = Failing::new("creation", metrics);
+    let mut failing = Failing::new("creation", metrics.clone());
     while !over.has_begun() {
-        let Some(pause) = failing.note(Term::new(means.clone()).run(over).await) else { continue };
+        let begun = Instant::now();
+        let ended = Term::new(means.clone()).run(over).await;
+        if begun.elapsed() >= ROUND_LIMIT {
+            // It worked for long; what happened before has nothing to do with it.
+            failing = Failing::new("creation", metrics.clone());
+        }
+        let Some(pause) = failing.note(ended) else { continue };
         tokio::select! {
             () = over.begun() => {}
             () = tokio::time::sleep(pause) => {}

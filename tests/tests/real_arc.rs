@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use headstart_externals::pin::Stored;
 use headstart_tests::actions_service::{ActionsService, Endpoint};
+use headstart_tests::arc::driver::Modelled;
 use headstart_tests::arc::model::Generation;
 use headstart_tests::arc::real::scenario::{Scenario, head};
 use headstart_tests::arc::real::{
-    Asked, Installed, IsSetUp, Modelled, REAL, RUNNER_SETS, Real, Runs, Tuning, UnderTest, api, namespace,
+    Asked, Installed, IsSetUp, REAL, RUNNER_SETS, Real, Runs, Tuning, UnderTest, api, namespace,
 };
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor};

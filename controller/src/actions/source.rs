@@ -61,6 +61,18 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Whether it may be read later, without anybody doing something.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => {
+                !matches!(source, CallError::Refused(status) if status.is_forbidden())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What is read, and for which field of the set.
 #[derive(Clone, Copy)]
 struct Place<'a> {

@@ -98,6 +98,7 @@ impl Executor {
         let text = journal.text().map_err(|error| Trouble::Refused(error.to_string()))?;
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
+            "immutable": true,
             "metadata": {
                 "name": journal.name, "namespace": self.namespace, "labels": { RUNNER_SET_LABEL: journal.set },
             },
@@ -127,6 +128,11 @@ fn found_secret(secret: &Value) -> FoundSecret {
 /// The registration that a runner's Secret belongs to, if it names one.
 pub(super) fn runner_id(secret: &Value) -> Option<i64> {
     String::from_utf8(decoded(secret, "runnerId")?).ok()?.parse().ok()
+}
+
+/// The runner that a Secret was made for, if it names one.
+pub(super) fn runner_name(secret: &Value) -> Option<String> {
+    String::from_utf8(decoded(secret, "runnerName")?).ok()
 }
 
 fn decoded(secret: &Value, key: &str) -> Option<Vec<u8>> {

@@ -140,8 +140,10 @@ impl Kubernetes {
         let body = answer.into_body().collect().await.map_err(|error| failed(error.to_string()))?.to_bytes();
         match status {
             200..300 => Ok(body.to_vec()),
-            // A `test` of the patch failed: something else is stored.
-            422 if is_tested => Err(Trouble::Conflict),
+            // A `test` of the patch failed, so something else is stored; unless a policy says no, with the same status.
+            422 if is_tested && !String::from_utf8_lossy(&body).contains("ValidatingAdmissionPolicy") => {
+                Err(Trouble::Conflict)
+            }
             _ => Err(trouble(status, retry_after, &body)),
         }
     }

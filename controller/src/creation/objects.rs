@@ -55,7 +55,7 @@ pub struct RunnerSet {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SetStatus {
-    current_replicas: usize,
+    current_replicas: i64,
     phase: String,
 }
 
@@ -133,7 +133,7 @@ impl RunnerSet {
             owner: controller(metadata, "AutoscalingRunnerSet")?.0,
             stored: Stored::read(number("replicas"), number("patchID")),
             generation: metadata.generation.unwrap_or(0),
-            counted: self.status.current_replicas,
+            counted: usize::try_from(self.status.current_replicas).unwrap_or(0),
             is_deleting: metadata.deletion_timestamp.is_some(),
             is_outdated: self.status.phase == "Outdated",
         })

@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::borrow::Place;
+use super::call::{Call, Order, Trouble};
 use super::objects::Owner;
 use super::report::{News, Stop};
 use super::template::API_VERSION;
@@ -67,6 +68,24 @@ fn partial(made: usize, need: usize, meaning: &str) -> String {
 /// Runners per second, for people.
 fn rate(made: usize, seconds: f64) -> String {
     format!("{:.1}", made as f64 / seconds.max(0.001))
+}
+
+/// A call that failed: most are tried again, and what cannot be handed back somebody has to see to.
+pub(super) fn failed(order: &Order, trouble: &Trouble) {
+    let (Place { namespace, name, .. }, call) = (&order.place, order.task.call.code());
+    let is_final = matches!(trouble, Trouble::Refused(_) | Trouble::Quota(_));
+    if is_final && matches!(order.task.call, Call::HandBack(_)) {
+        tracing::warn!(
+            namespace,
+            set = name,
+            %trouble,
+            "failed to hand a runner set back; its listener's next word goes to ARC. Check the RoleBinding and the \
+             policies headstart-runner-creation-*"
+        );
+    } else {
+        let runner = &order.task.runner;
+        tracing::debug!(namespace, set = name, runner, call, %trouble, "a call failed");
+    }
 }
 
 /// The AutoscalingRunnerSet, as Events name what they are about.

@@ -105,10 +105,10 @@ impl Template {
             let container = containers.iter_mut().find(|container| container["name"] == "runner")?;
             container["env"].as_array_mut()
         });
-        for variable in environment.into_iter().flatten() {
-            if variable["name"] == JIT_VARIABLE {
-                variable["valueFrom"]["secretKeyRef"]["name"] = name.into();
-            }
+        // Ours comes after those of the user.
+        let ours = environment.into_iter().flatten().rev().find(|variable| variable["name"] == JIT_VARIABLE);
+        if let Some(variable) = ours {
+            variable["valueFrom"]["secretKeyRef"]["name"] = name.into();
         }
         pod
     }

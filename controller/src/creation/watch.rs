@@ -1,7 +1,8 @@
 //! What is watched: in each namespace where runners may be made the runner sets, their runners and their owners; listeners in
 //! all namespaces, since ARC keeps them in its own. A watch that begins anew tells what is gone meanwhile.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{StreamExt as _, stream};
@@ -53,13 +54,22 @@ pub(super) enum Kind {
     Namespace,
 }
 
-type Stream = BoxStream<'static, (Option<String>, Vec<Seen>)>;
+/// What is watched: a kind in a namespace, or in all.
+type Subject = (Kind, Option<String>);
+
+/// What a watch brought, or that it failed.
+type Stream = BoxStream<'static, (Subject, Option<Vec<Seen>>)>;
+
+/// How long a watch may fail before what it brought counts for nothing.
+const BROKEN: Duration = Duration::from_secs(10);
 
 /// All watches.
 pub(super) struct Watches {
     client: Client,
     namespaces: BTreeMap<String, HashSet<Kind>>,
     are_listeners_listed: bool,
+    /// Watches that fail, and since when.
+    broken: HashMap<Subject, Instant>,
     streams: SelectAll<Stream>,
 }
 
@@ -72,7 +82,13 @@ impl Watches {
                 Seen::Namespace(Box::new(namespace.metadata))
             });
         let streams = stream::select_all([namespaces]);
-        Self { client, namespaces: BTreeMap::new(), are_listeners_listed: false, streams }
+        Self {
+            client,
+            namespaces: BTreeMap::new(),
+            are_listeners_listed: false,
+            broken: HashMap::new(),
+            streams,
+        }
     }
 
     /// Watches these namespaces too from now on; others stay watched, since what was begun there has to be ended.
@@ -109,9 +125,20 @@ impl Watches {
         self.are_listeners_listed && self.namespaces.get(namespace).is_some_and(|kinds| kinds.len() == 3)
     }
 
+    /// Whether all watches that matter to a namespace work.
+    pub(super) fn is_sound(&self, namespace: &str) -> bool {
+        let matters = |(_, place): &Subject| place.as_deref().is_none_or(|place| place == namespace);
+        !self.broken.iter().any(|(subject, since)| matters(subject) && since.elapsed() >= BROKEN)
+    }
+
     /// The next things that are seen.
     pub(super) async fn next(&mut self) -> anyhow::Result<Vec<Seen>> {
-        let Some((_, seen)) = self.streams.next().await else { anyhow::bail!("the watches ended") };
+        let Some((subject, seen)) = self.streams.next().await else { anyhow::bail!("the watches ended") };
+        let Some(seen) = seen else {
+            self.broken.entry(subject).or_insert_with(Instant::now);
+            return Ok(Vec::new());
+        };
+        self.broken.remove(&subject);
         for seen in &seen {
             match seen {
                 Seen::Listed(Kind::Listener, _) => self.are_listeners_listed = true,
@@ -149,14 +176,14 @@ where
             if trouble.is_over() {
                 tracing::info!(kind = %K::kind(&()), namespace = of.as_deref(), "the watch works again");
             }
-            (of.clone(), known.take(event, kind, of.as_deref(), seen))
+            ((kind, of.clone()), Some(known.take(event, kind, of.as_deref(), seen)))
         }
         Err(error) => {
             let error = format!("{:#}", anyhow::Error::new(error));
             if trouble.is_news(&error) {
                 tracing::warn!(kind = %K::kind(&()), namespace = of.as_deref(), error, "watch failed; trying again");
             }
-            (of.clone(), Vec::new())
+            ((kind, of.clone()), None)
         }
     });
     events.boxed()

@@ -11,13 +11,11 @@ use super::matrix::Cell;
 use super::metrics::Metrics;
 use super::shipped::{Controller, Shipped};
 use crate::actions_service::{ActionsService, Endpoint};
-use crate::arc::driver::ArcManager;
+use crate::arc::driver::{ArcManager, ModelledManager};
 use crate::arc::model::Kind;
 use crate::arc::real::scenario::{Figures, Scenario};
 use crate::arc::real::timeline::Milestone;
-use crate::arc::real::{
-    Asked, InProcess, IsSetUp, Manager, RUNNER_SETS, Runs, Tuning, UnderTest, api, namespace,
-};
+use crate::arc::real::{Asked, IsSetUp, Manager, RUNNER_SETS, Runs, Tuning, UnderTest, api, namespace};
 use crate::bed::ControlPlane;
 
 /// Room for the largest burst.
@@ -38,7 +36,7 @@ impl Counted for Manager<'_> {
     }
 }
 
-impl Counted for InProcess<ArcManager> {
+impl Counted for ModelledManager {
     async fn calls(&self) -> f64 {
         let kinds = [Kind::ScaleSet, Kind::RunnerSet, Kind::Runner, Kind::Listener, Kind::Secret, Kind::Pod];
         let all =
@@ -161,7 +159,7 @@ where
         &self,
         scenario: &Scenario<'_>,
         cell: Cell,
-        listener: &impl Runs,
+        listener: &dyn Runs,
         controller: Option<&Controller>,
     ) -> Sample {
         let before = self.counts(controller).await;

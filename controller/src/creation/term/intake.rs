@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use headstart_externals::config::Level;
 use headstart_externals::names::RUNNER_SET_LABEL;
-use headstart_runtime::cluster::within;
+use headstart_runtime::cluster::{CallError, within};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
@@ -19,11 +19,18 @@ use crate::creation::watch::{Kind, Seen};
 const CALL: Duration = Duration::from_secs(10);
 
 impl Term {
-    /// Reads the journals of earlier leaders.
-    pub(super) async fn inherit(&mut self) -> anyhow::Result<()> {
+    /// All journals that there are.
+    pub(super) fn journals(&self) -> impl Future<Output = Result<Vec<ConfigMap>, CallError>> + Send + use<> {
         let api: Api<ConfigMap> = Api::namespaced(self.means.client.clone(), &self.means.namespace);
-        let maps = within(CALL, api.list(&ListParams::default().labels(RUNNER_SET_LABEL))).await?;
-        for map in maps {
+        async move {
+            let all = ListParams::default().labels(RUNNER_SET_LABEL);
+            within(CALL, api.list(&all)).await.map(|list| list.items)
+        }
+    }
+
+    /// Takes over what earlier leaders began.
+    pub(super) fn inherit(&mut self, journals: Vec<ConfigMap>) {
+        for map in journals {
             let name = map.name_any();
             let text = map.data.as_ref().and_then(|data| data.get(journal::KEY));
             match Journal::parse(&name, text.map_or("", String::as_str)) {
@@ -39,7 +46,17 @@ impl Term {
                 ),
             }
         }
-        Ok(())
+    }
+
+    /// Journals were read once more; where they could not be, that is done again.
+    pub(super) fn listed(&mut self, journals: Result<Vec<ConfigMap>, CallError>) {
+        match journals {
+            Ok(journals) => self.inherit(journals),
+            Err(error) => {
+                tracing::debug!(%error, "failed to look for journals that were written late; trying again");
+                self.journals_due = Some(self.now() + CALL);
+            }
+        }
     }
 
     pub(super) fn configure(&mut self) {
@@ -103,7 +120,6 @@ impl Term {
             Kind::Owner | Kind::Listener => self.census.gone(uid),
             Kind::Set => {
                 self.sets.remove(uid);
-                self.toolbox.gone(uid);
                 self.engine.set_gone(uid);
             }
             Kind::Runner => {

@@ -16,10 +16,11 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use headstart_externals::config::{Config, Level};
 use headstart_externals::runner_sets::PublishedRunnerSet;
+use headstart_runtime::cluster::CallError;
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::trouble::Trouble;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::Client;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -48,7 +49,7 @@ use tools::{Reading, Toolbox};
 const TICK: Duration = Duration::from_secs(2);
 
 /// How long calls that are under way may go on after the end of a term.
-const DRAIN: Duration = Duration::from_secs(4);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// How runners are made, from the flags.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,7 @@ pub struct Term {
     published: Option<Vec<PublishedRunnerSet>>,
     publishing: Option<JoinSet<anyhow::Result<Vec<PublishedRunnerSet>>>>,
     publish_trouble: Trouble,
+    publish_due: Duration,
     events: UnboundedSender<(ObjectReference, News)>,
     /// The UID and name of every runner's set and its own name, by its UID.
     runners: HashMap<String, (String, String)>,
@@ -113,6 +115,7 @@ pub struct Term {
     judged: Option<Duration>,
     /// When journals are read once more: an earlier leader's last one may have been written late.
     journals_due: Option<Duration>,
+    listing: FuturesUnordered<futures::future::BoxFuture<'static, Result<Vec<ConfigMap>, CallError>>>,
 }
 
 impl Term {
@@ -141,6 +144,7 @@ impl Term {
             published: None,
             publishing: None,
             publish_trouble: Trouble::default(),
+            publish_due: Duration::ZERO,
             events: Outbox::beside(means.client.clone(), metrics.clone()),
             runners: HashMap::new(),
             sweeper: Sweeper::new(kubernetes, metrics.creation().clone()),
@@ -152,13 +156,17 @@ impl Term {
             refused: BTreeMap::new(),
             judged: None,
             journals_due: Some(timeout + TICK),
+            listing: FuturesUnordered::new(),
             means,
         }
     }
 
     /// Makes runners until the term is over, or, switched off, only ends what was begun; then lets calls that are under way come to their end.
     pub async fn run(mut self, over: &Shutdown) -> anyhow::Result<()> {
-        self.inherit().await?;
+        // Whatever was published before, nobody looks after it yet.
+        self.publisher.publish(Vec::new()).await?;
+        let journals = self.journals().await?;
+        self.inherit(journals);
         self.configure();
         let mut config = self.means.config.clone();
         while !over.has_begun() {
@@ -174,12 +182,9 @@ impl Term {
                 }
                 Some((namespace, missing)) = self.rights.next() => self.learned(&namespace, missing),
                 Some(done) = published(&mut self.publishing) => self.has_published(done)?,
+                Some(journals) = self.listing.next() => self.listed(journals),
                 Ok(()) = config.changed() => self.configure(),
                 () = tokio::time::sleep(wake) => {}
-            }
-            if self.journals_due.is_some_and(|due| self.now() >= due) {
-                self.journals_due = None;
-                self.inherit().await?;
             }
             self.catch_up()?;
         }
@@ -207,6 +212,10 @@ impl Term {
         let now = self.now();
         self.watches.include(self.places.namespaces.keys());
         self.reads.extend(self.toolbox.due(now).into_iter().map(|read| read.boxed()));
+        if self.journals_due.is_some_and(|due| now >= due) {
+            self.journals_due = None;
+            self.listing.push(self.journals().boxed());
+        }
         self.ask_for_rights(now);
         self.ripen(now);
         self.judge(now);
@@ -228,18 +237,23 @@ impl Term {
         self.overshoots.look(&self.engine, now, self.means.metrics.creation());
         self.means.metrics.creation().look(&self.engine);
         self.sweep(now);
+        let (sets, engine) = (&self.sets, &self.engine);
+        self.toolbox.retain(|uid| sets.contains_key(uid) || engine.has_set(uid));
         let wake = step.wake.into_iter().chain(self.toolbox.wake()).min();
         wake.map_or(TICK, |wake| wake.saturating_sub(now)).min(TICK)
     }
 
     fn begin(&mut self, order: Order) {
         let (executor, metrics) = (self.executor.clone(), self.means.metrics.creation().clone());
-        let tools = self.toolbox.get(&order.place.uid);
+        let tools = self.toolbox.of(&order.place);
         self.calls.spawn(async move {
             let begun = Instant::now();
             let answer = executor.run(&order, &tools).await;
             let reason = match &answer {
-                Answer::Trouble(trouble) => Some(trouble.code()),
+                Answer::Trouble(trouble) => {
+                    tell::failed(&order, trouble);
+                    Some(trouble.code())
+                }
                 _ => None,
             };
             metrics.called(order.task.call.code(), begun.elapsed(), reason);
@@ -269,7 +283,9 @@ impl Term {
     /// Nothing new is begun. What is under way ends, so that the next leader finds as little in doubt as possible.
     async fn drain(&mut self) {
         let ended = async { while self.calls.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(DRAIN, ended).await;
+        // What is written from now on goes to ARC.
+        let both = async { tokio::join!(ended, self.publisher.publish(Vec::new())) };
+        let _ = tokio::time::timeout(DRAIN, both).await;
     }
 }
 

@@ -65,7 +65,8 @@ impl Places {
     }
 
     fn extend(&mut self) {
-        let labelled = self.labelled.values().filter_map(|metadata| metadata.name.clone());
+        let is_asked = |metadata: &&ObjectMeta| wish_of_namespace(metadata, &self.configured) == Some(true);
+        let labelled = self.labelled.values().filter(is_asked).filter_map(|metadata| metadata.name.clone());
         for name in labelled.chain(self.configured.iter().cloned()) {
             self.namespaces.entry(name).or_default();
         }

@@ -8,12 +8,21 @@ use headstart_externals::runner_sets::PublishedRunnerSet;
 use tokio::task::{JoinError, JoinSet};
 
 use super::{TICK, Term};
-use crate::creation::census::{Candidate, Judgement, Refusal};
+use crate::creation::census::{Candidate, Judgement, Place, Refusal};
 use crate::creation::engine::Standing;
 use crate::creation::rights;
 
 /// How often rights are asked for again.
-const RIGHTS: Duration = Duration::from_secs(60);
+const RIGHTS: Duration = Duration::from_secs(120);
+
+/// How often the list is written although nothing changed: others may have taken it away.
+const PUBLISH: Duration = Duration::from_secs(30);
+
+/// How soon rights are asked for again where the API server did not answer.
+const RIGHTS_RETRY: Duration = Duration::from_secs(10);
+
+/// Namespaces whose rights are asked for at a time: in a large cluster all are due at once.
+const ASKED_AT_ONCE: usize = 4;
 
 impl Term {
     pub(super) fn ask_for_rights(&mut self, now: Duration) {
@@ -21,6 +30,9 @@ impl Term {
         for namespace in self.places.namespaces.keys() {
             if self.rights_due.get(namespace).is_some_and(|due| now < *due) {
                 continue;
+            }
+            if self.rights.len() >= ASKED_AT_ONCE {
+                break;
             }
             self.rights_due.insert(namespace.clone(), now + RIGHTS);
             let (client, namespace) = (self.means.client.clone(), namespace.clone());
@@ -34,9 +46,11 @@ impl Term {
 
     /// What was asked for is known; where the API server did not answer, what was known stays.
     pub(super) fn learned(&mut self, namespace: &str, missing: Option<Vec<String>>) {
-        let (Some(place), Some(missing)) = (self.places.namespaces.get_mut(namespace), missing) else {
+        let Some(missing) = missing else {
+            self.rights_due.insert(namespace.to_owned(), self.now() + RIGHTS_RETRY);
             return;
         };
+        let Some(place) = self.places.namespaces.get_mut(namespace) else { return };
         if !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
             tracing::warn!(
                 namespace,
@@ -64,7 +78,7 @@ impl Term {
                 namespace: &view.namespace,
                 name: &view.name,
                 owner: &view.owner,
-                place: self.places.place(&view.namespace),
+                place: self.place(&view.namespace),
                 is_usable: tools.template.is_ok() && tools.service.is_ok(),
                 is_suspended: self.engine.is_suspended(uid, now),
             };
@@ -98,10 +112,18 @@ impl Term {
         self.publish(published);
     }
 
+    /// What is known of a namespace. Where a watch is broken, nobody knows what is there now.
+    fn place(&self, namespace: &str) -> Place {
+        let place = self.places.place(namespace);
+        Place { is_listed: place.is_listed && self.watches.is_sound(namespace), ..place }
+    }
+
     fn publish(&mut self, sets: Vec<PublishedRunnerSet>) {
-        if self.published.as_ref() == Some(&sets) || self.publishing.is_some() {
+        let is_due = self.now() >= self.publish_due;
+        if (self.published.as_ref() == Some(&sets) && !is_due) || self.publishing.is_some() {
             return;
         }
+        self.publish_due = self.now() + PUBLISH;
         let publisher = self.publisher.clone();
         let mut task = JoinSet::new();
         task.spawn(async move { publisher.publish(sets.clone()).await.map(|()| sets) });
@@ -116,10 +138,12 @@ impl Term {
         match done? {
             Ok(sets) => {
                 self.publish_trouble.is_over();
-                tracing::info!(
-                    sets = sets.len(),
-                    "published the runner sets whose runners are created at once"
-                );
+                if self.published.as_ref() != Some(&sets) {
+                    tracing::info!(
+                        sets = sets.len(),
+                        "published the runner sets whose runners are created at once"
+                    );
+                }
                 self.published = Some(sets);
             }
             Err(error) => {

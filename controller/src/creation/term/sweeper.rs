@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use super::tools::Toolbox;
 use crate::creation::call::Trouble;
 use crate::creation::engine::Engine;
-use crate::creation::execute::{Tools, runner_id};
+use crate::creation::execute::{Tools, runner_id, runner_name};
 use crate::creation::kubernetes::Kubernetes;
 use crate::creation::sweep::{OurSecret, left_over};
+use crate::creation::template::API_VERSION;
 use crate::metrics::CreationMetrics;
 use headstart_externals::names::RUNNER_SET_LABEL;
 
@@ -65,26 +66,19 @@ impl Sweeper {
         let has_runner = |secret: &OurSecret| engine.has_runner(&secret.set, &secret.name);
         let is_known = |secret: &OurSecret| engine.knows(&secret.set, &secret.name);
         for secret in left_over(secrets, has_runner, is_known) {
-            let tools = if engine.has_set(&secret.set) {
-                Some(tools.get(&secret.set))
-            } else {
-                tools.of_namespace(namespace)
-            };
+            let tools = tools.near(namespace, &secret.set);
             let (kubernetes, metrics) = (self.kubernetes.clone(), self.metrics.clone());
             let namespace = namespace.to_owned();
             self.removing.spawn(async move {
                 let name = secret.name.clone();
                 match remove(&kubernetes, &namespace, secret, tools).await {
-                    Ok(()) => {
+                    Ok(true) => {
                         metrics.swept("secret");
-                        tracing::warn!(
-                            namespace,
-                            secret = name,
-                            "removed a Secret that was left over, and its registration"
-                        );
+                        tracing::warn!(namespace, secret = name, "removed a Secret that was left over");
                     }
+                    Ok(false) => {}
                     Err(error) => {
-                        tracing::warn!(namespace, secret = name, error, "failed to remove what is left over")
+                        tracing::warn!(namespace, secret = name, error, "failed to remove what is left over");
                     }
                 }
             });
@@ -92,18 +86,30 @@ impl Sweeper {
     }
 }
 
-/// The registration first: what fails then is found again by its Secret.
+/// Asks once more whether it is nobody's; then removes the registration first: what fails then is found again by its Secret.
+/// The registration is looked up by its name, which is random: the number alone may be somebody else's at another service.
 async fn remove(
     kubernetes: &Kubernetes,
     namespace: &str,
     secret: OurSecret,
     tools: Option<Tools>,
-) -> Result<(), String> {
-    if let (Some(runner_id), Some(tools)) = (secret.runner_id, tools) {
-        tools.service?.remove(runner_id).await.map_err(|error| error.to_string())?;
+) -> Result<bool, String> {
+    let OurSecret { name, runner_id, .. } = &secret;
+    let runner = format!("/apis/{API_VERSION}/namespaces/{namespace}/ephemeralrunners/{name}");
+    let words = |trouble: Trouble| trouble.to_string();
+    if kubernetes.get_metadata(&runner).await.map_err(words)?.is_some() {
+        return Ok(false);
     }
-    let path = format!("/api/v1/namespaces/{namespace}/secrets/{}", secret.name);
-    kubernetes.delete(&path).await.map_err(|trouble| trouble.to_string())
+    // Without a service the registration stays until GitHub forgets it, within a day.
+    if let Some(service) = tools.and_then(|tools| tools.service.ok()) {
+        let found = service.find(name).await.map_err(|error| error.to_string())?;
+        if let Some(agent) = found.filter(|agent| Some(agent.id) == *runner_id) {
+            service.remove(agent.id).await.map_err(|error| error.to_string())?;
+        }
+    }
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+    kubernetes.delete(&path).await.map_err(words)?;
+    Ok(true)
 }
 
 async fn look(kubernetes: &Kubernetes, namespace: &str) -> Result<Vec<OurSecret>, Trouble> {
@@ -115,6 +121,8 @@ async fn look(kubernetes: &Kubernetes, namespace: &str) -> Result<Vec<OurSecret>
 
 fn ours(secret: &Value, now: Timestamp) -> Option<OurSecret> {
     let metadata = &secret["metadata"];
+    // Whatever else carries our label is not what we make for a runner.
+    runner_name(secret).filter(|name| metadata["name"] == name.as_str())?;
     let created: Timestamp = metadata["creationTimestamp"].as_str()?.parse().ok()?;
     Some(OurSecret {
         name: metadata["name"].as_str()?.to_owned(),

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::actions::spec::Spec;
 use crate::actions::{Service, Services, source};
+use crate::creation::borrow::Place;
 use crate::creation::execute::Tools;
 use crate::creation::objects::RunnerSet;
 use crate::creation::template::Template;
@@ -18,8 +19,11 @@ use crate::creation::template::Template;
 /// How often credentials, proxies and authorities are read again.
 const RENEW: Duration = Duration::from_secs(60);
 
-/// How often they are read again while they cannot be used.
+/// How soon they are read again after a failure; it doubles with each further one, up to [`MOST_PATIENT`]: GitHub locks out
+/// whoever comes again and again with bad credentials, and ARC comes with the same.
 const RETRY: Duration = Duration::from_secs(10);
+
+const MOST_PATIENT: Duration = Duration::from_secs(600);
 
 const UNREAD: &str = "how the Actions service is reached was not read yet";
 
@@ -28,12 +32,15 @@ const UNREAD: &str = "how the Actions service is reached was not read yet";
 struct Kit {
     namespace: String,
     name: String,
+    /// Name of the AutoscalingRunnerSet.
+    owner: String,
     /// What the template was made from.
     made_from: Value,
     template: Result<Arc<Template>, String>,
     spec: Result<Spec, String>,
     service: Option<Result<Service, String>>,
     due: Duration,
+    failures: u32,
     is_reading: bool,
 }
 
@@ -48,7 +55,14 @@ pub(super) struct Toolbox {
 pub(super) struct Reading {
     pub(super) set: String,
     spec: Spec,
-    service: Result<Service, String>,
+    service: Result<Service, Failure>,
+}
+
+/// Why a service cannot be used.
+struct Failure {
+    why: String,
+    /// Whether it may work again without anybody doing something: then what is known goes on to be used.
+    is_passing: bool,
 }
 
 impl Toolbox {
@@ -80,15 +94,24 @@ impl Toolbox {
         let template = Template::of(&made_from).map(Arc::new).map_err(|error| error.to_string());
         let kept = self.kits.remove(uid).filter(|kit| kit.spec == spec);
         let (service, due) = kept.map_or((None, Duration::ZERO), |kit| (kit.service, kit.due));
-        let (namespace, name) =
-            (text(&made_from["metadata"]["namespace"]), text(&made_from["metadata"]["name"]));
-        let kit = Kit { namespace, name, made_from, template, spec, service, due, is_reading: false };
+        let kit = Kit {
+            namespace: text(&made_from["metadata"]["namespace"]),
+            name: text(&made_from["metadata"]["name"]),
+            owner: set.view().map(|view| view.owner).unwrap_or_default(),
+            made_from,
+            template,
+            spec,
+            service,
+            due,
+            failures: 0,
+            is_reading: false,
+        };
         self.kits.insert(uid.to_owned(), kit);
     }
 
-    /// A set is gone.
-    pub(super) fn gone(&mut self, uid: &str) {
-        self.kits.remove(uid);
+    /// Only sets that count are kept; one that is gone counts until nothing of it is left to be ended.
+    pub(super) fn retain(&mut self, counts: impl Fn(&str) -> bool) {
+        self.kits.retain(|uid, _| counts(uid));
     }
 
     /// The tools of a set.
@@ -117,10 +140,20 @@ impl Toolbox {
         host.unwrap_or_default()
     }
 
-    /// Any tools of that namespace: a set that is gone shared them, most likely.
-    pub(super) fn of_namespace(&self, namespace: &str) -> Option<Tools> {
-        let uid = self.kits.iter().find(|(_, kit)| kit.namespace == namespace).map(|(uid, _)| uid.clone())?;
-        Some(self.get(&uid))
+    /// The tools for what is left of a set: its own, or of another set of the same AutoscalingRunnerSet.
+    pub(super) fn of(&self, place: &Place) -> Tools {
+        let is_sister = |kit: &Kit| kit.namespace == place.namespace && kit.owner == place.owner;
+        let sister = || self.kits.iter().find(|(_, kit)| is_sister(kit)).map(|(uid, _)| uid.as_str());
+        let uid = if self.kits.contains_key(&place.uid) { Some(place.uid.as_str()) } else { sister() };
+        self.get(uid.unwrap_or(&place.uid))
+    }
+
+    /// The tools of a set, or else of any set of that namespace, which most likely has the same service.
+    pub(super) fn near(&self, namespace: &str, uid: &str) -> Option<Tools> {
+        let neighbour = || self.kits.iter().find(|(_, kit)| kit.namespace == namespace);
+        let neighbour = || neighbour().map(|(uid, _)| uid.as_str());
+        let uid = if self.kits.contains_key(uid) { Some(uid) } else { neighbour() };
+        Some(self.get(uid?))
     }
 
     /// What has to be read now.
@@ -143,19 +176,37 @@ impl Toolbox {
         let is_of = |kit: &&mut Kit| kit.spec.as_ref().ok() == Some(&reading.spec);
         let Some(kit) = self.kits.get_mut(&reading.set).filter(is_of) else { return };
         kit.is_reading = false;
-        kit.due = now + if reading.service.is_ok() { RENEW } else { RETRY };
+        let (namespace, name) = (&kit.namespace, &kit.name);
         let before = kit.service.as_ref().and_then(|service| service.as_ref().err());
-        let Kit { namespace, name, .. } = &kit;
-        match &reading.service {
-            Err(why) if before != Some(why) => {
-                tracing::warn!(namespace, set = name, why, "the runners of this set are left to ARC");
+        match reading.service {
+            Ok(service) => {
+                if before.is_some() {
+                    tracing::info!(
+                        namespace,
+                        set = name,
+                        "the Actions service of this set can be used again"
+                    );
+                }
+                (kit.service, kit.due, kit.failures) = (Some(Ok(service)), now + RENEW, 0);
             }
-            Ok(_) if before.is_some() => {
-                tracing::info!(namespace, set = name, "the Actions service of this set can be used again");
+            Err(Failure { why, is_passing }) => {
+                kit.due = now + (RETRY * 2_u32.pow(kit.failures.min(6))).min(MOST_PATIENT);
+                kit.failures += 1;
+                if is_passing && matches!(kit.service, Some(Ok(_))) {
+                    tracing::debug!(
+                        namespace,
+                        set = name,
+                        why,
+                        "the Actions service is used as it was known"
+                    );
+                    return;
+                }
+                if before != Some(&why) {
+                    tracing::warn!(namespace, set = name, why, "the runners of this set are left to ARC");
+                }
+                kit.service = Some(Err(why));
             }
-            _ => {}
         }
-        kit.service = Some(reading.service);
     }
 
     /// When something has to be read again.
@@ -177,10 +228,14 @@ async fn read(
     spec: Spec,
 ) -> Reading {
     let service = async {
-        let inputs = source::read(&client, &namespace, &spec).await.map_err(|error| error.to_string())?;
-        let service = services.service(&inputs, Instant::now()).map_err(|error| error.to_string())?;
+        let inputs = source::read(&client, &namespace, &spec)
+            .await
+            .map_err(|error| Failure { why: error.to_string(), is_passing: error.is_passing() })?;
+        let service = services.service(&inputs, Instant::now());
+        let service = service.map_err(|error| Failure { why: error.to_string(), is_passing: false })?;
         // So that the first burst need not wait for a token, and bad credentials are known before one.
-        service.prepare().await.map_err(|error| error.to_string())?;
+        let prepared = service.prepare().await;
+        prepared.map_err(|error| Failure { why: error.to_string(), is_passing: error.is_passing() })?;
         Ok(service)
     };
     let service = service.await;

@@ -60,6 +60,16 @@ impl<'c> Modelled<'c> {
         Kwok::start(control_plane).unwrap().play(&client, &[kwok::node(NODE)]).await.unwrap();
     }
 
+    /// Installs it.
+    pub async fn on(
+        control_plane: &'c ControlPlane,
+        generation: Generation,
+        service: Arc<ActionsService>,
+    ) -> Self {
+        Self::install(control_plane).await;
+        Self::there(control_plane, &service, generation).await
+    }
+
     /// Where it is installed.
     pub async fn there(
         control_plane: &'c ControlPlane,
@@ -158,6 +168,13 @@ impl UnderTest for Modelled<'_> {
             runner_set,
             listener: ModelledListener { start, running },
         }
+    }
+}
+
+impl ModelledManager {
+    /// Looks at the manager, if it runs.
+    pub fn with<T>(&self, look: impl FnOnce(&ArcManager) -> T) -> Option<T> {
+        self.running.lock().unwrap().as_ref().map(look)
     }
 }
 

@@ -47,11 +47,10 @@ pub struct ScaleSet<'c> {
 }
 
 /// The namespace and identity of ARC, and a node that plays whatever runs on it.
-pub(super) async fn prepare(control_plane: &ControlPlane) -> Client {
+async fn prepare(control_plane: &ControlPlane) {
     control_plane.apply(&manager::identity().to_string()).unwrap();
     let client = control_plane.client().await.unwrap();
     Kwok::start(control_plane).unwrap().play(&client, &[kwok::node(NODE)]).await.unwrap();
-    client
 }
 
 /// A namespace in which pods can be created.
@@ -94,8 +93,7 @@ impl<'c> Installed<'c> {
         // Applied by the server: some are larger than the annotation that the client would write.
         control_plane.kubectl(&["apply", "--server-side", "-f", &definitions]).unwrap();
         control_plane.kubectl(&["wait", "--for=condition=Established", "-f", &definitions]).unwrap();
-        let client = prepare(control_plane).await;
-        Self { real: real.clone(), control_plane, client }
+        prepare(control_plane).await;
     }
 
     pub(super) fn start_manager(&self, tuning: Tuning) -> Manager<'c> {

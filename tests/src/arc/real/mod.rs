@@ -4,7 +4,6 @@
 mod installed;
 mod listener;
 mod manager;
-mod modelled;
 pub(crate) mod objects;
 pub mod scenario;
 pub mod timeline;
@@ -15,7 +14,6 @@ use std::path::{Path, PathBuf};
 pub use installed::{Asked, Installed, ScaleSet, namespace};
 pub use listener::Listener;
 pub use manager::{Manager, Tuning};
-pub use modelled::{InProcess, Modelled, ModelledSet};
 pub use objects::{LISTENERS, RUNNER_SETS, RUNNERS, SCALE_SETS, api};
 pub use under_test::{IsSetUp, REAL, Runs, UnderTest};
 
