@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use headstart_externals::pin::Generation;
+use headstart_externals::pin::{Generation, Stored};
 
-use super::call::{Answer, Call, CallId, Task, Trouble};
-use super::journal::{Heading, Journal};
-use super::names;
+use super::call::{Call, CallId, Task};
+use super::journal::Journal;
 use super::plan::{self, Wish};
 use super::report::{News, Stop};
-use super::runner::{Goal, Progress, Runner, Stage};
+use super::runner::{Goal, Runner, Stage};
 use super::view::{RunnerView, SetView};
 
 /// Where a set lies; known also when the set is gone.
@@ -109,11 +108,22 @@ pub(super) struct Written {
     pub(super) is_tried: bool,
     pub(super) calling: Option<CallId>,
     pub(super) not_before: Duration,
+    pub(super) failures: u32,
+    /// Until when a write without a clear answer may still be carried out.
+    pub(super) doubtful_until: Duration,
 }
 
 impl Written {
-    fn new(journal: Journal, is_written: bool) -> Self {
-        Self { journal, is_written, is_tried: is_written, calling: None, not_before: Duration::ZERO }
+    pub(super) fn new(journal: Journal, is_written: bool) -> Self {
+        Self {
+            journal,
+            is_written,
+            is_tried: is_written,
+            calling: None,
+            not_before: Duration::ZERO,
+            failures: 0,
+            doubtful_until: Duration::ZERO,
+        }
     }
 }
 
@@ -122,6 +132,8 @@ impl Written {
 pub struct Borrow {
     pub(super) place: Place,
     pub(super) view: Option<SetView>,
+    /// Whether the next two are known.
+    pub(super) is_known: bool,
     /// Whether its listener and its owner are there to stay.
     pub(super) is_attended: bool,
     /// Whether we may make runners for it.
@@ -133,16 +145,18 @@ pub struct Borrow {
     /// When it was first pinned since it was last raw.
     pub(super) pinned: Option<Duration>,
     /// Whether ARC was quiet since then.
-    was_quiet: bool,
+    pub(super) was_quiet: bool,
+    /// Whether something raw was stored, or may have been, since we last decided.
+    pub(super) was_raw: bool,
     /// When a runner last appeared that is not ours.
-    foreign: Duration,
+    pub(super) foreign: Duration,
     /// When something last went on.
-    progress: Duration,
-    suspended_until: Option<Duration>,
+    pub(super) progress: Duration,
+    pub(super) suspended_until: Option<Duration>,
     /// Views of older generations of the object are older than our hand-back.
-    returned: i64,
+    pub(super) returned: i64,
     pub(super) hand_back: Pending,
-    told: plan::Told,
+    pub(super) told: plan::Told,
 }
 
 /// A call about the set itself.
@@ -151,6 +165,8 @@ pub(super) struct Pending {
     pub(super) calling: Option<CallId>,
     pub(super) not_before: Duration,
     pub(super) failures: u32,
+    /// Whether it may have been done.
+    pub(super) is_tried: bool,
 }
 
 impl Borrow {
@@ -159,6 +175,7 @@ impl Borrow {
         Self {
             place,
             view: None,
+            is_known: false,
             is_attended: false,
             is_enabled: false,
             runners: BTreeMap::new(),
@@ -167,6 +184,7 @@ impl Borrow {
             phase: Phase::Raw,
             pinned: None,
             was_quiet: false,
+            was_raw: false,
             foreign: now,
             progress: now,
             suspended_until: None,
@@ -176,12 +194,23 @@ impl Borrow {
         }
     }
 
-    /// Takes over the journal of an earlier leader, written `age` ago.
+    /// Takes over the journal of an earlier leader, written `age` ago. One that is known already changes nothing.
     pub fn inherit(&mut self, journal: Journal, age: Duration, context: &Context<'_>) {
+        if self.journals.iter().any(|known| known.journal.name == journal.name) {
+            return;
+        }
         let doubtful = context.now + context.timing.patience;
         for name in &journal.runners {
-            let runner = Runner::inherited(name.clone(), context.with_pods, doubtful);
-            self.ours.entry(name.clone()).or_insert(runner);
+            let runner = self.ours.entry(name.clone());
+            let runner =
+                runner.or_insert_with(|| Runner::inherited(name.clone(), context.with_pods, doubtful));
+            if let Some(view) = self.runners.get(name) {
+                runner.appeared(&view.uid);
+            }
+            if self.phase != Phase::Raw {
+                // It came to light late; what is under way does not need it.
+                runner.give_up();
+            }
         }
         let pinned = context.now.saturating_sub(age);
         self.pinned = Some(self.pinned.map_or(pinned, |known| known.max(pinned)));
@@ -189,11 +218,25 @@ impl Borrow {
     }
 
     /// The set is stored like this.
-    pub fn observe(&mut self, view: SetView) {
+    pub fn observe(&mut self, view: SetView, now: Duration) {
+        let known = self.view.as_ref().map(|known| known.generation);
         // Watches may begin anew with something older.
-        if self.view.as_ref().is_none_or(|known| known.generation <= view.generation) {
-            self.view = Some(view);
+        if known.is_some_and(|known| view.generation < known) {
+            return;
         }
+        let is_missed = known.is_some_and(|known| view.generation > known + 1);
+        let is_new = known != Some(view.generation);
+        if let Stored::Raw { replicas, .. } = view.stored {
+            self.was_raw = true;
+            // ARC may begin to make them although it shows none yet.
+            if is_new && usize::try_from(replicas).is_ok_and(|replicas| replicas > view.counted) {
+                self.foreign = now;
+            }
+        }
+        if is_missed {
+            (self.was_raw, self.foreign) = (true, now);
+        }
+        self.view = Some(view);
     }
 
     /// The set is not there any more.
@@ -253,6 +296,9 @@ impl Borrow {
     pub fn failures(&self, task: &Task) -> u32 {
         match &task.call {
             Call::HandBack(_) => self.hand_back.failures,
+            Call::CreateJournal(Journal { name, .. }) | Call::DeleteJournal(name) => {
+                self.journals.iter().find(|written| written.journal.name == *name).map_or(0, |it| it.failures)
+            }
             _ => self.ours.get(&task.runner).map_or(0, |runner| runner.failures),
         }
     }
@@ -267,346 +313,12 @@ impl Borrow {
         self.runners.values().filter(|runner| runner.is_live).count()
     }
 
-    /// Decides where the set stands, as often as it changes.
-    pub fn update(&mut self, context: &mut Context<'_>) {
-        self.settle(context);
-        // Each phase leads to a later one, or to `Raw`.
-        for _ in 0..4 {
-            let before = self.phase.clone();
-            self.turn(context);
-            if self.phase == before {
-                break;
-            }
-        }
-        self.tell_progress(context);
-    }
-
-    fn turn(&mut self, context: &mut Context<'_>) {
-        let Some(view) = &self.view else { return self.stand_down(Stop::Gone, context) };
-        if view.generation < self.returned {
-            return;
-        }
-        let stop = match () {
-            () if view.is_deleting => Some(Stop::Deleting),
-            () if view.is_outdated => Some(Stop::Outdated),
-            () if !self.is_attended => Some(Stop::Unattended),
-            () => None,
-        };
-        let stored = view.stored.pinned();
-        match (stop, stored) {
-            (Some(stop), _) => self.stand_down(stop, context),
-            (None, None) => self.is_raw(context),
-            (None, Some(generation)) => self.is_pinned(generation, context),
-        }
-    }
-
-    fn is_raw(&mut self, context: &mut Context<'_>) {
-        if self.phase == Phase::Returned {
-            self.finish(context);
-        } else {
-            self.stand_down(Stop::Raw, context);
-        }
-        (self.pinned, self.was_quiet) = (None, false);
-    }
-
-    fn is_pinned(&mut self, generation: Generation, context: &mut Context<'_>) {
-        let now = context.now;
-        match &self.phase {
-            Phase::Raw | Phase::Returned => {
-                self.resume(generation, now);
-                self.phase = Phase::Waiting;
-            }
-            Phase::Waiting if !self.is_enabled => self.give_back(generation, Some(Stop::Disabled), context),
-            Phase::Waiting if self.is_suspended(now) => {
-                self.give_back(generation, Some(Stop::Suspended), context)
-            }
-            Phase::Waiting if self.was_quiet || self.is_quiet(context) => {
-                self.was_quiet = true;
-                self.plan(generation, context);
-            }
-            Phase::Waiting => {
-                let since = *self.pinned.get_or_insert(now);
-                if now >= since + context.timing.quiet_limit {
-                    self.give_back(generation, Some(Stop::NoQuiet), context);
-                }
-            }
-            Phase::Making(planned) if *planned != generation => self.plan(generation, context),
-            Phase::Making(_) if !self.is_enabled => self.give_back(generation, Some(Stop::Disabled), context),
-            Phase::Making(_) if self.is_complete() => self.give_back(generation, None, context),
-            Phase::Making(_) if now >= self.progress + context.timing.progress_limit => {
-                self.give_back(generation, Some(Stop::NoProgress), context);
-            }
-            Phase::Making(_) => {}
-            Phase::Returning { generation: planned, why: None, .. } if *planned != generation => {
-                self.plan(generation, context);
-            }
-            Phase::Returning { generation: planned, since, why: Some(why) } if *planned != generation => {
-                self.phase = Phase::Returning { generation, since: *since, why: Some(why.clone()) };
-            }
-            Phase::Returning { .. } => {}
-        }
-    }
-
-    /// A generation begins; one that an earlier leader had begun goes on.
-    fn resume(&mut self, generation: Generation, now: Duration) {
-        self.progress = now;
-        let is_of_it = |written: &Written| written.journal.generation() == generation;
-        self.was_quiet = self.pinned.is_some() && self.journals.iter().any(is_of_it);
-        if !self.was_quiet {
-            self.pinned = Some(now);
-        }
-    }
-
-    /// Whether ARC is surely not inside its own loop: it has counted all that we see, and makes none.
-    fn is_quiet(&self, context: &Context<'_>) -> bool {
-        let counted = self.view.as_ref().map_or(0, |view| view.counted);
-        self.live() <= counted && context.now >= self.foreign + context.timing.quiet
-    }
-
-    /// Fixes what is missing for a generation: what exists, or may, counts; what was begun is gone on with first.
-    fn plan(&mut self, generation: Generation, context: &mut Context<'_>) {
-        let wanted = usize::try_from(generation.replicas).unwrap_or(usize::MAX);
-        let need = wanted.saturating_sub(self.alive());
-        let begun = plan::begun(&self.ours);
-        for name in begun.iter().skip(need) {
-            if let Some(runner) = self.ours.get_mut(name) {
-                runner.give_up();
-            }
-        }
-        let drawn: Vec<String> =
-            (begun.len()..need).map(|_| names::runner(&self.place.name, context.rng)).collect();
-        self.draw(generation, drawn, context);
-        self.progress = context.now;
-        self.phase = Phase::Making(generation);
-        if need > 0 {
-            self.told = plan::Told::begin(need, context.now);
-            context.news.push((self.place.clone(), News::Started { need, generation }));
-        }
-    }
-
-    fn draw(&mut self, generation: Generation, drawn: Vec<String>, context: &mut Context<'_>) {
-        let since_pin = context.now.saturating_sub(self.pinned.unwrap_or(context.now));
-        let heading = Heading {
-            set: self.place.uid.clone(),
-            namespace: self.place.namespace.clone(),
-            set_name: self.place.name.clone(),
-            owner: self.place.owner.clone(),
-            generation,
-            pinned_at: context.unix_ms - i64::try_from(since_pin.as_millis()).unwrap_or(0),
-        };
-        let journals = Journal::of(&heading, &drawn, || names::journal(context.rng));
-        self.journals.extend(journals.into_iter().map(|journal| Written::new(journal, false)));
-        for name in drawn {
-            self.ours.insert(name.clone(), Runner::drawn(name, context.with_pods));
-        }
-    }
-
     /// How many runners there are, those included whose EphemeralRunner we posted and do not see yet.
     pub(super) fn alive(&self) -> usize {
-        self.live() + self.ours.values().filter(|runner| runner.is_posted() && !runner.is_seen).count()
+        self.live() + self.ours.values().filter(|runner| runner.is_unseen()).count()
     }
 
-    /// Whether nothing is left to be made.
-    fn is_complete(&self) -> bool {
-        let is_left =
-            |runner: &&Runner| runner.goal == Goal::Make && !runner.is_made() && !runner.is_settled();
-        self.ours.values().find(is_left).is_none()
-    }
-
-    /// Ends the making: what is posted is finished, the rest unmade, and ARC gets the set back.
-    pub(super) fn give_back(&mut self, generation: Generation, why: Option<Stop>, context: &mut Context<'_>) {
-        self.abandon(false);
-        if let Some(why) = &why {
-            if why.suspends() {
-                self.suspended_until = Some(context.now + context.timing.suspension);
-            }
-            self.tell_stop(why.clone(), context);
-        }
-        self.hand_back = Pending::default();
-        self.phase = Phase::Returning { generation, since: context.now, why };
-    }
-
-    /// Stops at once: ARC owns the set, or is about to end it.
-    fn stand_down(&mut self, why: Stop, context: &mut Context<'_>) {
-        if why.is_an_end() {
-            // ARC takes its runners away, and makes no Pods for them any more.
-            self.ours.values_mut().for_each(Runner::leave_to_arc);
-        }
-        if self.phase != Phase::Raw {
-            self.tell_stop(why, context);
-            self.phase = Phase::Raw;
-        }
-        // Also what an earlier leader had begun.
-        self.abandon(true);
-    }
-
-    /// Unmakes what was begun. While the set is ours, a post without an answer is repeated until it has one.
-    fn abandon(&mut self, with_doubtful: bool) {
-        let is_begun = |runner: &&mut Runner| {
-            let is_ours = runner.goal == Goal::Make && !runner.has_runner() && !runner.is_settled();
-            is_ours && (with_doubtful || !runner.is_posted())
-        };
-        self.ours.values_mut().filter(is_begun).for_each(Runner::give_up);
-    }
-
-    fn finish(&mut self, context: &mut Context<'_>) {
-        self.phase = Phase::Raw;
-        if let Some(told) = std::mem::take(&mut self.told).ended() {
-            let seconds = context.now.saturating_sub(told.begun);
-            let made = told.made;
-            context.news.push((self.place.clone(), News::Finished { made, took: seconds }));
-        }
-    }
-
-    fn tell_stop(&mut self, why: Stop, context: &mut Context<'_>) {
-        let told = std::mem::take(&mut self.told).ended();
-        let (made, need) = told.map_or((0, 0), |told| (told.made, told.need));
-        if need > 0 || why.is_worth_telling() {
-            context.news.push((self.place.clone(), News::Stopped { made, need, why }));
-        }
-    }
-
-    fn tell_progress(&mut self, context: &mut Context<'_>) {
-        let left = self.ours.values().filter(|runner| runner.goal == Goal::Make && !runner.is_made());
-        let left = left.filter(|runner| !runner.is_settled()).count();
-        if let Some(news) = self.told.advanced(left, context.now) {
-            context.news.push((self.place.clone(), news));
-        }
-    }
-
-    /// What has come to its end, and what has to be looked for a last time.
-    fn settle(&mut self, context: &Context<'_>) {
-        for runner in self.ours.values_mut() {
-            let is_due = context.now >= runner.tried + context.timing.absence;
-            if matches!(runner.stage, Stage::Absent) && runner.calling.is_none() && is_due {
-                runner.look_again();
-            }
-        }
-        self.ours.retain(|_, runner| !runner.is_settled());
-        let ours = &self.ours;
-        self.journals.retain(|written| {
-            written.is_tried || written.journal.runners.iter().any(|name| ours.contains_key(name))
-        });
-    }
-}
-
-impl Borrow {
-    /// A call that this set wished for was begun.
-    pub fn begin(&mut self, id: CallId, task: &Task, now: Duration) {
-        match &task.call {
-            Call::HandBack(_) => self.hand_back.calling = Some(id),
-            Call::CreateJournal(Journal { name, .. }) | Call::DeleteJournal(name) => {
-                let named = |written: &&mut Written| written.journal.name == *name;
-                if let Some(written) = self.journals.iter_mut().find(named) {
-                    written.calling = Some(id);
-                    written.is_tried = true;
-                }
-            }
-            call => {
-                if let Some(runner) = self.ours.get_mut(&task.runner) {
-                    runner.begin(id, call, now);
-                }
-            }
-        }
-    }
-
-    /// Takes the answer to such a call.
-    pub fn answered(&mut self, task: &Task, answer: Answer, pause: Duration, context: &mut Context<'_>) {
-        match &task.call {
-            Call::HandBack(_) => self.hand_back_answered(answer, pause, context),
-            Call::CreateJournal(journal) => self.journal_written(&journal.name, answer, pause, context),
-            Call::DeleteJournal(name) => self.journal_deleted(name, answer, context.now + pause),
-            call => self.runner_answered(&task.runner, call, answer, pause, context),
-        }
-    }
-
-    fn hand_back_answered(&mut self, answer: Answer, pause: Duration, context: &mut Context<'_>) {
-        self.hand_back.calling = None;
-        match answer {
-            Answer::Returned { generation } => {
-                self.returned = generation;
-                self.phase = Phase::Returned;
-            }
-            // The watch will show what it stores now.
-            Answer::Trouble(Trouble::Conflict | Trouble::NotFound) => {
-                self.hand_back.not_before = context.now + context.timing.quiet_limit;
-            }
-            _ => {
-                self.hand_back.failures += 1;
-                self.hand_back.not_before = context.now + pause;
-            }
-        }
-    }
-
-    fn journal_written(&mut self, name: &str, answer: Answer, pause: Duration, context: &mut Context<'_>) {
-        let Some(written) = self.journals.iter_mut().find(|written| written.journal.name == name) else {
-            return;
-        };
-        written.calling = None;
-        match answer {
-            Answer::Done | Answer::Trouble(Trouble::Exists) => {
-                written.is_written = true;
-                for name in &written.journal.runners {
-                    if let Some(runner) = self.ours.get_mut(name) {
-                        runner.is_journaled = true;
-                    }
-                }
-                self.progress = context.now;
-            }
-            Answer::Trouble(Trouble::Quota(why) | Trouble::Refused(why)) => {
-                self.stop(Stop::Refused(why), context)
-            }
-            _ => written.not_before = context.now + pause,
-        }
-    }
-
-    fn journal_deleted(&mut self, name: &str, answer: Answer, not_before: Duration) {
-        let is_gone = matches!(answer, Answer::Done | Answer::Trouble(Trouble::NotFound));
-        if is_gone {
-            self.journals.retain(|written| written.journal.name != name);
-        }
-        for written in self.journals.iter_mut().filter(|written| written.journal.name == name) {
-            (written.calling, written.not_before) = (None, not_before);
-        }
-    }
-
-    fn runner_answered(
-        &mut self,
-        name: &str,
-        call: &Call,
-        answer: Answer,
-        pause: Duration,
-        context: &mut Context<'_>,
-    ) {
-        let Some(runner) = self.ours.get_mut(name) else { return };
-        let (now, patience) = (context.now, context.timing.patience);
-        let progress = runner.answered(call, answer, now, patience);
-        if let Some(view) = self.runners.get(name) {
-            runner.appeared(&view.uid);
-        }
-        match progress {
-            Progress::Further => self.progress = now,
-            Progress::Again => runner.not_before = now + pause,
-            Progress::Hopeless(_) if runner.goal == Goal::Unmake && !runner.has_runner() => {
-                // Where the set is gone, the service has removed what belonged to it.
-                if self.view.is_none() && runner.failures > 3 {
-                    runner.stage = Stage::Settled;
-                }
-                runner.not_before = now + pause.max(context.timing.progress_limit);
-            }
-            Progress::Hopeless(Trouble::Quota(why)) => self.stop(Stop::Quota(why), context),
-            Progress::Hopeless(trouble) => self.stop(Stop::Refused(trouble.to_string()), context),
-        }
-    }
-
-    /// Ends the making, if it is under way.
-    pub fn stop(&mut self, why: Stop, context: &mut Context<'_>) {
-        if let Phase::Making(generation) = self.phase {
-            self.give_back(generation, Some(why), context);
-        }
-    }
-
-    /// What it wishes to be done now, most urgent first is not said.
+    /// What it wishes to be done now; how urgent each wish is, it says itself.
     pub fn wishes(&self, context: &Context<'_>) -> Vec<Wish> {
         plan::wishes(self, context)
     }
@@ -615,20 +327,29 @@ impl Borrow {
     pub fn wake(&self, now: Duration, timing: &Timing) -> Option<Duration> {
         let set = match &self.phase {
             Phase::Waiting => {
-                vec![self.pinned.unwrap_or(now) + timing.quiet_limit, self.foreign + timing.quiet]
+                let limit = self.progress + timing.progress_limit;
+                vec![self.pinned.unwrap_or(now) + timing.quiet_limit, self.foreign + timing.quiet, limit]
             }
             Phase::Making(_) => vec![self.progress + timing.progress_limit],
             Phase::Returning { since, .. } => {
-                vec![*since + self.count_limit(timing), self.hand_back.not_before]
+                let (counted, limit) = (self.count_limit(timing), timing.progress_limit);
+                vec![*since + counted, *since + timing.count_limit, *since + limit, self.hand_back.not_before]
             }
             Phase::Raw | Phase::Returned => vec![],
         };
-        let journals = self.journals.iter().map(|written| written.not_before);
-        let runners = self.ours.values().filter(|runner| runner.calling.is_none()).flat_map(|runner| {
-            let absence = matches!(runner.stage, Stage::Absent).then(|| runner.tried + timing.absence);
-            [Some(runner.not_before), runner.doubtful_until, absence]
+        let journals = self.journals.iter().filter(|written| written.calling.is_none());
+        let journals = journals.map(|written| written.not_before);
+        let runners = self.ours.values().filter(|runner| runner.calling.is_none());
+        let runners = runners.flat_map(|runner| {
+            let rest = match runner.stage {
+                Stage::Absent => Some(runner.tried + timing.absence),
+                Stage::Settled => Some(runner.tried + timing.patience),
+                Stage::Made { .. } => runner.is_free_at(timing.quiet_limit),
+                _ => None,
+            };
+            [Some(runner.not_before), runner.doubtful_until, rest]
         });
-        let moments = set.into_iter().chain(journals).chain(runners.flatten());
+        let moments = set.into_iter().chain(self.suspended_until).chain(journals).chain(runners.flatten());
         moments.filter(|moment| *moment > now).min()
     }
 
@@ -643,11 +364,13 @@ impl Borrow {
     /// Whether the set can be handed back now.
     pub(super) fn is_counted(&self, context: &Context<'_>) -> bool {
         let Phase::Returning { since, .. } = &self.phase else { return false };
-        // What may still be posted would come on top of what ARC makes.
-        if self.ours.values().any(Runner::is_posting) {
+        let now = context.now;
+        // What may still be posted would come on top of what ARC makes; but not for ever.
+        let is_open = |runner: &Runner| runner.is_posting() || runner.is_unclear(now);
+        if now < *since + context.timing.progress_limit && self.ours.values().any(is_open) {
             return false;
         }
         let counted = self.view.as_ref().map_or(0, |view| view.counted);
-        counted >= self.alive() || context.now >= *since + self.count_limit(context.timing)
+        counted >= self.alive() || now >= *since + self.count_limit(context.timing)
     }
 }

@@ -10,7 +10,7 @@ use super::gate::Signal;
 use super::journal::Journal;
 
 /// A number by which an answer finds its call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
 /// A call that has to be made now.
@@ -99,6 +99,11 @@ impl Call {
             Self::Register | Self::FindAgent | Self::RemoveAgent(_) => Upstream::Service,
             _ => Upstream::Kubernetes,
         }
+    }
+
+    /// Whether what it is about may as well not be there.
+    pub const fn is_a_removal(&self) -> bool {
+        matches!(self, Self::DeleteJournal(_) | Self::RemoveAgent(_) | Self::DeleteSecret)
     }
 
     /// Its name in logs and metrics.

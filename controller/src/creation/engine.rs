@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::borrow::{Borrow, Context, Place, Timing};
-use super::call::{Answer, Call, CallId, Order, Task, Upstream};
+use super::call::{Answer, CallId, Order, Task, Upstream};
 use super::gate::backoff::Backoff;
 use super::gate::{Admission, Gate, Permit, Signal};
 use super::journal::Journal;
@@ -67,6 +67,15 @@ struct InFlight {
     permit: Permit,
 }
 
+/// A wish of a set, and when its turn is.
+#[derive(Debug)]
+struct Wanted {
+    uid: String,
+    turn: (u8, usize, CallId),
+    key: GateKey,
+    wish: Wish,
+}
+
 /// The engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -74,9 +83,13 @@ pub struct Engine {
     rng: Rng,
     sets: BTreeMap<String, Borrow>,
     services: BTreeMap<String, String>,
+    /// The last call of each set.
+    served: BTreeMap<String, CallId>,
     gates: BTreeMap<GateKey, Gate>,
     calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
+    /// Runners of sets that are not known yet: their watches know no order.
+    strays: BTreeMap<String, BTreeMap<String, RunnerView>>,
     news: Vec<(Place, News)>,
 }
 
@@ -88,9 +101,11 @@ impl Engine {
             rng: Rng::with_seed(seed),
             sets: BTreeMap::new(),
             services: BTreeMap::new(),
+            served: BTreeMap::new(),
             gates: BTreeMap::new(),
             calls: BTreeMap::new(),
             last_call: 0,
+            strays: BTreeMap::new(),
             news: Vec::new(),
         }
     }
@@ -100,7 +115,8 @@ impl Engine {
         self.settings.with_pods = with_pods;
     }
 
-    /// Takes over the journal of an earlier leader. Before the first [`Self::step`], all that exists must be observed.
+    /// Takes over the journal of an earlier leader. Before the next [`Self::step`], all that exists must be observed.
+    /// The last journal of a leader that died may appear late: all that are listed later are given here too, known or not.
     pub fn inherit(&mut self, journal: Journal, now: Duration, unix_ms: i64) {
         let age = u64::try_from(unix_ms.saturating_sub(journal.pinned_at)).unwrap_or(0);
         let place = Place {
@@ -112,6 +128,13 @@ impl Engine {
         self.with(&place, now, unix_ms, |borrow, context| {
             borrow.inherit(journal, Duration::from_millis(age), context)
         });
+        self.adopt(&place.uid, now);
+    }
+
+    fn adopt(&mut self, uid: &str, now: Duration) {
+        let Some(borrow) = self.sets.get_mut(uid) else { return };
+        let runners = self.strays.remove(uid).unwrap_or_default();
+        runners.into_values().for_each(|view| borrow.runner(view, now));
     }
 
     /// A set is stored like this.
@@ -122,7 +145,9 @@ impl Engine {
             name: view.name.clone(),
             owner: view.owner.clone(),
         };
-        self.sets.entry(place.uid.clone()).or_insert_with(|| Borrow::new(place, now)).observe(view);
+        let uid = place.uid.clone();
+        self.sets.entry(uid.clone()).or_insert_with(|| Borrow::new(place, now)).observe(view, now);
+        self.adopt(&uid, now);
     }
 
     /// A set is not there any more.
@@ -132,10 +157,13 @@ impl Engine {
         }
     }
 
-    /// A runner is stored like this. Its set has to be known.
+    /// A runner is stored like this.
     pub fn runner(&mut self, view: RunnerView, now: Duration) {
-        if let Some(borrow) = self.sets.get_mut(&view.set) {
-            borrow.runner(view, now);
+        match self.sets.get_mut(&view.set) {
+            Some(borrow) => borrow.runner(view, now),
+            None => {
+                self.strays.entry(view.set.clone()).or_default().insert(view.name.clone(), view);
+            }
         }
     }
 
@@ -144,11 +172,18 @@ impl Engine {
         if let Some(borrow) = self.sets.get_mut(set) {
             borrow.runner_gone(name);
         }
+        if let Some(strays) = self.strays.get_mut(set) {
+            strays.remove(name);
+            if strays.is_empty() {
+                self.strays.remove(set);
+            }
+        }
     }
 
-    /// What else is known of a set.
+    /// What else is known of a set; before that nothing is made for it.
     pub fn stands(&mut self, uid: &str, standing: Standing) {
         if let Some(borrow) = self.sets.get_mut(uid) {
+            borrow.is_known = true;
             borrow.is_attended = standing.is_attended;
             borrow.is_enabled = standing.is_enabled;
             self.services.insert(uid.to_owned(), standing.service);
@@ -207,8 +242,8 @@ impl Engine {
     pub fn step(&mut self, now: Duration, unix_ms: i64) -> Step {
         let mut orders = Vec::new();
         let mut wake = None;
-        // A stop because of an open breaker leads to other wishes.
-        for _ in 0..2 {
+        // A stop because of an open breaker leads to other wishes, and each breaker stops once.
+        for _ in 0..self.gates.len() + 2 {
             let places: Vec<Place> = self.sets.values().map(|borrow| borrow.place().clone()).collect();
             for place in &places {
                 self.with(place, now, unix_ms, Borrow::update);
@@ -221,11 +256,12 @@ impl Engine {
         }
         let sets = self.sets.values().filter_map(|borrow| borrow.wake(now, &self.settings.timing));
         let wake = sets.chain(wake).min();
-        let services = &mut self.services;
+        let (services, served) = (&mut self.services, &mut self.served);
         self.sets.retain(|uid, borrow| {
             let is_kept = !borrow.is_gone();
             if !is_kept {
                 services.remove(uid);
+                served.remove(uid);
             }
             is_kept
         });
@@ -235,12 +271,10 @@ impl Engine {
     /// Lets wishes through the gates, most urgent first; sets take turns. Gives whether a set was stopped, and when a gate
     /// opens.
     fn admit(&mut self, orders: &mut Vec<Order>, now: Duration, unix_ms: i64) -> (bool, Option<Duration>) {
-        let mut wishes = self.wishes(now, unix_ms);
-        wishes.sort_by_key(|(_, turn, wish)| (wish.urgency, *turn));
+        let wishes = self.wishes(now, unix_ms);
         let mut closed: Vec<(GateKey, Option<Duration>)> = Vec::new();
         let (mut wake, mut is_stopped) = (None::<Duration>, false);
-        for (uid, _, wish) in wishes {
-            let key = self.key(&uid, &wish.task.call);
+        for Wanted { uid, key, wish, .. } in wishes {
             if let Some((_, open)) = closed.iter().find(|(closed, _)| *closed == key) {
                 is_stopped |= open.is_some() && self.breaker_is_open(&uid, &wish.task, &key, now, unix_ms);
                 continue;
@@ -267,13 +301,29 @@ impl Engine {
         (is_stopped, wake)
     }
 
-    fn wishes(&mut self, now: Duration, unix_ms: i64) -> Vec<(String, usize, Wish)> {
+    /// The wishes of all sets in their order. Of two that are as urgent, that of the set goes first which has fewer calls
+    /// under way there, its earlier wishes counted in; then that of the set which has waited longer.
+    fn wishes(&mut self, now: Duration, unix_ms: i64) -> Vec<Wanted> {
+        let mut under_way: BTreeMap<(String, GateKey), usize> = BTreeMap::new();
+        for call in self.calls.values() {
+            *under_way.entry((call.set.clone(), call.gate.clone())).or_default() += 1;
+        }
         let mut all = Vec::new();
         let places: Vec<Place> = self.sets.values().map(|borrow| borrow.place().clone()).collect();
         for place in places {
-            let wishes = self.with(&place, now, unix_ms, |borrow, context| borrow.wishes(context));
-            all.extend(wishes.into_iter().enumerate().map(|(turn, wish)| (place.uid.clone(), turn, wish)));
+            let served = self.served.get(&place.uid).copied().unwrap_or_default();
+            let mut ahead: BTreeMap<(u8, Upstream), usize> = BTreeMap::new();
+            for wish in self.with(&place, now, unix_ms, |borrow, context| borrow.wishes(context)) {
+                let upstream = wish.task.call.upstream();
+                let key = self.key(&place.uid, upstream);
+                let ahead = ahead
+                    .entry((wish.urgency, upstream))
+                    .or_insert_with(|| under_way.get(&(place.uid.clone(), key.clone())).copied().unwrap_or(0));
+                all.push(Wanted { uid: place.uid.clone(), turn: (wish.urgency, *ahead, served), key, wish });
+                *ahead += 1;
+            }
         }
+        all.sort_by_key(|wanted| wanted.turn);
         all
     }
 
@@ -288,6 +338,7 @@ impl Engine {
         let borrow = self.sets.get_mut(uid)?;
         self.last_call += 1;
         let id = CallId(self.last_call);
+        self.served.insert(uid.to_owned(), id);
         borrow.begin(id, &task, now);
         let place = borrow.place().clone();
         self.calls.insert(id, InFlight { set: uid.to_owned(), task: task.clone(), gate, permit });
@@ -316,8 +367,8 @@ impl Engine {
         true
     }
 
-    fn key(&self, uid: &str, call: &Call) -> GateKey {
-        match call.upstream() {
+    fn key(&self, uid: &str, upstream: Upstream) -> GateKey {
+        match upstream {
             Upstream::Kubernetes => GateKey::Kubernetes,
             Upstream::Service => GateKey::Service(self.services.get(uid).cloned().unwrap_or_default()),
         }

@@ -4,6 +4,7 @@
 //! ([`runner`]), what may be called at a time ([`gate`]), and what is written down beforehand ([`journal`]). It names the calls to be made
 //! ([`call`]); whoever runs it makes them and tells what came of them.
 
+mod answers;
 pub mod borrow;
 pub mod call;
 pub mod census;
@@ -14,7 +15,10 @@ pub mod journal;
 mod kubernetes;
 pub mod names;
 pub mod objects;
+mod outcome;
 pub mod plan;
+#[cfg(test)]
+mod played;
 mod publisher;
 pub mod report;
 mod rights;
@@ -23,5 +27,6 @@ pub mod sweep;
 mod tell;
 pub mod template;
 pub mod term;
+mod turn;
 pub mod view;
 mod watch;

@@ -28,9 +28,7 @@ impl Wish {
 
 /// The names of runners that were begun and whose EphemeralRunner does not exist, those that are furthest first.
 pub(super) fn begun(ours: &BTreeMap<String, Runner>) -> Vec<String> {
-    let is_begun =
-        |runner: &&Runner| runner.goal == Goal::Make && !runner.is_posted() && !runner.is_settled();
-    let mut begun: Vec<&Runner> = ours.values().filter(is_begun).collect();
+    let mut begun: Vec<&Runner> = ours.values().filter(|runner| runner.is_begun()).collect();
     begun.sort_by_key(|runner| match runner.stage {
         Stage::Stored { .. } => 0,
         Stage::Registered { .. } | Stage::Clashing { .. } => 1,
@@ -63,7 +61,8 @@ fn journals(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
         |written: &&super::borrow::Written| written.calling.is_none() && context.now >= written.not_before;
     for written in borrow.journals.iter().filter(is_free) {
         let journal = &written.journal;
-        let is_needed = journal.runners.iter().any(|name| borrow.ours.contains_key(name));
+        let is_needed =
+            journal.runners.iter().any(|name| borrow.ours.get(name).is_some_and(|runner| !runner.is_settled()));
         if !is_needed {
             wishes.push(Wish::of(9, "", Call::DeleteJournal(journal.name.clone())));
         } else if !written.is_written && borrow.is_making() {
@@ -85,8 +84,7 @@ fn posts(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
     if !borrow.is_making() {
         return;
     }
-    let is_left = |runner: &&Runner| runner.goal == Goal::Make && !runner.is_posted() && !runner.is_settled();
-    let left = borrow.ours.values().filter(is_left).count();
+    let left = borrow.ours.values().filter(|runner| runner.is_left() && !runner.is_posted()).count();
     let mut fresh = ready().filter(|runner| !runner.is_posting());
     if left > 1 {
         fresh.take(left - 1).for_each(|runner| post(runner, last - 1));
@@ -100,7 +98,10 @@ fn steps(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
     let mut room = context.most_under_way.saturating_sub(under_way);
     for runner in borrow.ours.values() {
         let next = runner.next(context.now);
-        let last = || runner.last(context.now).filter(|_| !borrow.is_making());
+        // One that is being deleted comes to its end, and what is left of it then is looked for.
+        let is_ending = || borrow.runners.get(&runner.name).is_some_and(|view| !view.is_live);
+        let last = || runner.last(context.now, context.timing.quiet_limit);
+        let last = || last().filter(|_| !borrow.is_making() && !is_ending());
         let Some(call) = next.or_else(last) else { continue };
         if let Call::Register = call {
             if room == 0 {
@@ -118,6 +119,8 @@ fn urgency(runner: &Runner, call: &Call) -> u8 {
         Call::CreatePod { .. } => 2,
         Call::SetStatus { .. } => 3,
         Call::OwnSecret { .. } => 7,
+        // Nothing is made before these names are clear.
+        _ if runner.doubtful_until.is_some() => 4,
         _ if runner.goal == Goal::Unmake => 8,
         Call::CreateSecret { .. } => 5,
         _ => 6,
@@ -131,12 +134,20 @@ pub(super) struct Told {
     pub(super) made: usize,
     pub(super) begun: Duration,
     told: Duration,
+    last: usize,
     percent: u8,
 }
 
 impl Told {
-    pub(super) fn begin(need: usize, now: Duration) -> Self {
-        Self { need, made: 0, begun: now, told: now, percent: 0 }
+    /// So many are to be made by a new plan, on top of what is made already. Says whether a batch begins.
+    pub(super) fn plan(&mut self, left: usize, now: Duration) -> bool {
+        let is_new = self.need == 0;
+        if is_new {
+            *self = Self { begun: now, told: now, ..Self::default() };
+        }
+        // What is left of the old plan is part of the new one.
+        self.need = self.made + left;
+        is_new && left > 0
     }
 
     /// The batch, if there was one.
@@ -144,21 +155,25 @@ impl Told {
         (self.need > 0).then_some(self)
     }
 
-    /// So many are left; what is to be told of that.
-    pub(super) fn advanced(&mut self, left: usize, now: Duration) -> Option<News> {
-        let made = self.need.saturating_sub(left);
-        if self.need == 0 || made == self.made {
+    /// So many are left.
+    pub(super) fn count(&mut self, left: usize) {
+        self.made = self.need.saturating_sub(left);
+    }
+
+    /// What is to be told of what is made.
+    pub(super) fn advanced(&mut self, now: Duration) -> Option<News> {
+        let (made, need) = (self.made, self.need);
+        if need == 0 || made == self.last {
             return None;
         }
-        self.made = made;
-        let share = made * 100 / self.need;
+        let share = made * 100 / need;
         let percent = [75, 50, 25].into_iter().find(|quarter| share >= usize::from(*quarter)).unwrap_or(0);
-        let is_quarter = percent > self.percent && made < self.need;
+        let is_quarter = percent > self.percent && made < need;
         if !is_quarter && now < self.told + TELL_EVERY {
             return None;
         }
-        (self.percent, self.told) = (percent, now);
-        let (need, took) = (self.need, now.saturating_sub(self.begun));
+        (self.percent, self.told, self.last) = (percent, now, made);
+        let took = now.saturating_sub(self.begun);
         Some(News::Progress { made, need, took, percent: is_quarter.then_some(percent) })
     }
 }

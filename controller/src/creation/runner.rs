@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::call::{Answer, Call, CallId, Trouble};
+use super::call::{Call, CallId, Trouble};
 
 /// How far a runner is.
 #[derive(Clone, Debug)]
@@ -42,6 +42,11 @@ pub enum Stage {
     Foreign {
         /// The registration that a new Secret is for, if there is one.
         renewed: Option<(i64, SecretString)>,
+    },
+    /// An earlier leader made its Secret; whether the registration in it is still there has to be looked at.
+    Unverified {
+        /// The registration's number.
+        runner_id: i64,
     },
     /// Its Secret is complete.
     Stored {
@@ -102,8 +107,10 @@ pub struct Runner {
     pub doubtful_until: Option<Duration>,
     /// Whether the journal with its name is written; nothing is done for it before.
     pub is_journaled: bool,
-    /// Whether the watch has shown its EphemeralRunner.
+    /// Whether the watch shows its EphemeralRunner.
     pub is_seen: bool,
+    /// Whether its EphemeralRunner was there when we last heard of it by an answer, and the watch has not shown its end.
+    pub(super) is_there: bool,
     /// Whether ARC makes its Pod, because we may not.
     pub is_left_to_arc: bool,
     /// Not to be called for before.
@@ -112,10 +119,14 @@ pub struct Runner {
     pub failures: u32,
     /// When something was last tried for it.
     pub tried: Duration,
+    /// UID of its EphemeralRunner, once that is gone: a watch that lags behind may show it still.
+    gone: Option<String>,
     /// Whether anything was ever asked for it, by anyone.
-    is_asked: bool,
+    pub(super) is_asked: bool,
     /// Whether it is being looked for a last time.
-    is_last_look: bool,
+    pub(super) is_last_look: bool,
+    /// Whether the call that is under way posts its EphemeralRunner.
+    pub(super) is_post: bool,
 }
 
 /// What an answer meant for its runner.
@@ -141,12 +152,15 @@ impl Runner {
             doubtful_until: None,
             is_journaled: false,
             is_seen: false,
+            is_there: false,
             is_left_to_arc: !with_pod,
             not_before: Duration::ZERO,
             failures: 0,
             tried: Duration::ZERO,
+            gone: None,
             is_asked: false,
             is_last_look: false,
+            is_post: false,
         }
     }
 
@@ -172,8 +186,28 @@ impl Runner {
 
     /// Whether a post of its EphemeralRunner is under way, or had no clear answer.
     pub fn is_posting(&self) -> bool {
-        let is_under_way = self.calling.is_some() && self.stamp.is_some();
-        matches!(self.stage, Stage::Stored { .. }) && (is_under_way || self.doubtful_until.is_some())
+        matches!(self.stage, Stage::Stored { .. }) && (self.is_post || self.doubtful_until.is_some())
+    }
+
+    /// Whether an earlier leader may still be posting it, for all that we know.
+    pub fn is_unclear(&self, now: Duration) -> bool {
+        let is_unknown = matches!(self.stage, Stage::Unknown | Stage::Unverified { .. }) && !self.is_seen;
+        is_unknown && self.doubtful_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether it has to be counted although the watch does not show it.
+    pub fn is_unseen(&self) -> bool {
+        !self.is_seen && (self.is_posted() || (self.is_settled() && self.is_there))
+    }
+
+    /// Whether it is still to be made.
+    pub fn is_left(&self) -> bool {
+        self.goal == Goal::Make && !self.is_made() && !self.is_settled()
+    }
+
+    /// Whether it was begun and its EphemeralRunner does not exist.
+    pub fn is_begun(&self) -> bool {
+        self.is_left() && !self.is_posted() && !self.is_seen
     }
 
     /// Whether its EphemeralRunner is there for sure.
@@ -191,17 +225,17 @@ impl Runner {
         matches!(self.stage, Stage::Settled)
     }
 
-    /// Whether it takes part in what is registered but not yet posted.
+    /// Whether it takes part in what is registered and not yet posted.
     pub fn is_under_way(&self) -> bool {
-        let is_registering = matches!(self.stage, Stage::Drawn) && self.calling.is_some();
-        is_registering
-            || matches!(
-                self.stage,
-                Stage::Registered { .. }
-                    | Stage::Clashing { .. }
-                    | Stage::Foreign { .. }
-                    | Stage::Stored { .. }
-            )
+        let is_begun = match self.stage {
+            Stage::Drawn => self.calling.is_some(),
+            Stage::Registered { .. }
+            | Stage::Clashing { .. }
+            | Stage::Foreign { .. }
+            | Stage::Stored { .. } => true,
+            _ => false,
+        };
+        is_begun && self.goal == Goal::Make
     }
 
     /// What comes next, if anything is due; posting its EphemeralRunner is the caller's decision, see [`Self::is_ready`].
@@ -251,7 +285,7 @@ impl Runner {
     fn go_on(&self) -> Option<Call> {
         match &self.stage {
             Stage::Unknown | Stage::Clashing { .. } => Some(Call::GetSecret),
-            Stage::Unregistered => Some(Call::FindAgent),
+            Stage::Unregistered | Stage::Unverified { .. } => Some(Call::FindAgent),
             Stage::Stale { runner_id } => Some(Call::RemoveAgent(*runner_id)),
             Stage::Foreign { .. } => Some(Call::DeleteSecret),
             Stage::Taken { .. } => Some(Call::GetRunner),
@@ -261,11 +295,17 @@ impl Runner {
         }
     }
 
+    /// When it may be made independent of us, if nothing happens to it until then: whether ARC was deleting it while we wrote
+    /// its status shows a little later.
+    pub fn is_free_at(&self, rest: Duration) -> Option<Duration> {
+        matches!(self.stage, Stage::Made { .. }).then(|| self.not_before.max(self.tried + rest))
+    }
+
     /// The call that makes it independent of us, once it is made.
-    pub fn last(&self, now: Duration) -> Option<Call> {
-        let is_free = self.calling.is_none() && now >= self.not_before;
+    pub fn last(&self, now: Duration, rest: Duration) -> Option<Call> {
+        let is_due = self.calling.is_none() && self.is_free_at(rest).is_some_and(|at| now >= at);
         match &self.stage {
-            Stage::Made { uid } if is_free => Some(Call::OwnSecret { owner: uid.clone() }),
+            Stage::Made { uid } if is_due => Some(Call::OwnSecret { owner: uid.clone() }),
             _ => None,
         }
     }
@@ -275,32 +315,51 @@ impl Runner {
         self.calling = Some(id);
         self.is_asked = true;
         self.tried = now;
+        self.is_post = false;
         if let Call::CreateRunner { stamp } = call {
-            self.stamp = Some(*stamp);
+            (self.stamp, self.is_post) = (Some(*stamp), true);
         }
     }
 
     /// The watch shows its EphemeralRunner.
     pub fn appeared(&mut self, uid: &str) {
-        self.is_seen = true;
-        if let Stage::Taken { runner_id } | Stage::Stored { runner_id } = self.stage
-            && self.calling.is_none()
-        {
-            self.posted(runner_id, uid.to_owned());
+        if self.gone.as_deref() == Some(uid) {
+            return;
+        }
+        (self.is_seen, self.is_there) = (true, true);
+        if self.calling.is_some() {
+            return;
+        }
+        match self.stage {
+            Stage::Taken { runner_id } | Stage::Stored { runner_id } | Stage::Unverified { runner_id } => {
+                self.posted(runner_id, uid.to_owned());
+            }
+            // Without its Secret ARC registers it anew, and removes what is registered under its name.
+            Stage::Unregistered | Stage::Stale { .. } => self.stage = Stage::Settled,
+            _ => {}
         }
     }
 
-    /// The watch says that its EphemeralRunner is gone. What ARC knew of it, ARC has removed.
+    /// Its EphemeralRunner is gone. What ARC knew of it, ARC has removed; it is not made anew.
     pub fn vanished(&mut self) {
-        self.stage = match &self.stage {
+        (self.is_seen, self.is_there) = (false, false);
+        if self.is_settled() {
+            return;
+        }
+        if let Stage::Posted { uid, .. } | Stage::Named { uid } | Stage::Made { uid } = &self.stage {
+            self.gone = Some(uid.clone());
+        }
+        match &self.stage {
+            // ARC may not have known the registration.
             Stage::Posted { runner_id, .. } | Stage::Taken { runner_id } => {
-                Stage::Stored { runner_id: *runner_id }
+                self.stage = Stage::Stored { runner_id: *runner_id };
+                self.doubtful_until = None;
             }
-            Stage::Named { .. } | Stage::Made { .. } => Stage::Absent,
-            _ => return,
-        };
-        self.goal = Goal::Unmake;
-        self.doubtful_until = None;
+            Stage::Named { .. } | Stage::Made { .. } => self.stage = Stage::Absent,
+            // What is under way comes to an end of its own.
+            _ => {}
+        }
+        self.give_up();
     }
 
     /// From now on it is to be unmade; one for which nobody ever asked anything is settled at once.
@@ -311,11 +370,17 @@ impl Runner {
         {
             self.stage = if self.is_asked { Stage::Unknown } else { Stage::Settled };
         }
+        if let Stage::Unverified { runner_id } = self.stage
+            && self.calling.is_none()
+        {
+            self.stage = Stage::Stored { runner_id };
+        }
     }
 
     /// Nothing of it was there for long: looks a last time.
     pub fn look_again(&mut self) {
         self.is_last_look = true;
+        self.doubtful_until = None;
         self.stage = Stage::Unknown;
     }
 
@@ -327,185 +392,9 @@ impl Runner {
         }
     }
 
-    fn posted(&mut self, runner_id: i64, uid: String) {
+    pub(super) fn posted(&mut self, runner_id: i64, uid: String) {
+        self.is_there = true;
         self.stage = Stage::Posted { runner_id, uid };
         self.doubtful_until = None;
-    }
-}
-
-impl Runner {
-    /// Takes the answer to its call. `patience` is how long a call without an answer may still be carried out.
-    pub fn answered(&mut self, call: &Call, answer: Answer, now: Duration, patience: Duration) -> Progress {
-        self.calling = None;
-        self.tried = now;
-        let progress = match answer {
-            Answer::Trouble(trouble) => self.failed(call, trouble, now, patience),
-            answer => self.succeeded(call, answer),
-        };
-        if progress == Progress::Further {
-            self.failures = 0;
-            self.not_before = now;
-        }
-        if self.goal == Goal::Unmake {
-            self.give_up();
-        }
-        progress
-    }
-
-    fn succeeded(&mut self, call: &Call, answer: Answer) -> Progress {
-        let next = match (call, answer, &self.stage) {
-            (Call::Register, Answer::Registered { runner_id, jit_config }, _) => {
-                Stage::Registered { runner_id, jit_config }
-            }
-            (Call::FindAgent, Answer::Agent(found), _) => match (found, self.goal) {
-                (Some(runner_id), _) => Stage::Stale { runner_id },
-                (None, Goal::Make) => Stage::Drawn,
-                (None, Goal::Unmake) if self.is_last_look => Stage::Settled,
-                (None, Goal::Unmake) => Stage::Absent,
-            },
-            (Call::RemoveAgent(_), Answer::Done, _) => {
-                self.is_last_look = false;
-                match self.goal {
-                    Goal::Make => Stage::Drawn,
-                    Goal::Unmake => Stage::Absent,
-                }
-            }
-            (Call::CreateSecret { runner_id, .. }, Answer::Done, _) => {
-                // Without a Secret nobody has posted it.
-                self.doubtful_until = None;
-                Stage::Stored { runner_id: *runner_id }
-            }
-            (Call::GetSecret, Answer::Secret(found), stage) => match found.map(|found| found.runner_id) {
-                // ARC registers it anew under our feet; it is ARC's now.
-                None | Some(None) if self.is_seen => Stage::Settled,
-                found => looked(stage, found),
-            },
-            (Call::DeleteSecret, Answer::Done, stage) => {
-                let next = deleted(stage);
-                self.is_last_look = false;
-                next
-            }
-            (Call::CreateRunner { .. }, Answer::Created(uid), Stage::Stored { runner_id }) => {
-                self.posted(*runner_id, uid);
-                return Progress::Further;
-            }
-            (
-                Call::GetRunner,
-                Answer::Runner(Some(uid)),
-                Stage::Stored { runner_id } | Stage::Taken { runner_id },
-            ) => {
-                self.posted(*runner_id, uid);
-                return Progress::Further;
-            }
-            (
-                Call::GetRunner,
-                Answer::Runner(None),
-                Stage::Stored { runner_id } | Stage::Taken { runner_id },
-            ) => {
-                self.doubtful_until = None;
-                Stage::Stored { runner_id: *runner_id }
-            }
-            (Call::SetStatus { .. }, Answer::Done, Stage::Posted { uid, .. }) => {
-                if self.is_left_to_arc {
-                    Stage::Made { uid: uid.clone() }
-                } else {
-                    Stage::Named { uid: uid.clone() }
-                }
-            }
-            (Call::CreatePod { .. }, Answer::Done, Stage::Named { uid }) => Stage::Made { uid: uid.clone() },
-            (Call::OwnSecret { .. }, Answer::Done, _) => Stage::Settled,
-            // It moved on while the call was under way.
-            _ => return Progress::Again,
-        };
-        self.stage = next;
-        Progress::Further
-    }
-
-    fn failed(&mut self, call: &Call, trouble: Trouble, now: Duration, patience: Duration) -> Progress {
-        let next = match (call, &trouble, &self.stage) {
-            (Call::Register, Trouble::Exists, _) => {
-                self.stage = Stage::Unregistered;
-                self.failures += 1;
-                return Progress::Again;
-            }
-            (Call::CreateSecret { runner_id, jit_config }, Trouble::Exists, _) => {
-                Stage::Clashing { runner_id: *runner_id, jit_config: jit_config.clone() }
-            }
-            (Call::CreateRunner { .. }, Trouble::Exists, Stage::Stored { runner_id }) => {
-                Stage::Taken { runner_id: *runner_id }
-            }
-            (Call::SetStatus { .. }, Trouble::NotFound, Stage::Posted { .. })
-            | (Call::CreatePod { .. } | Call::OwnSecret { .. }, Trouble::NotFound, _) => {
-                self.lost(call);
-                return Progress::Further;
-            }
-            (Call::CreatePod { .. }, Trouble::Exists, Stage::Named { uid }) => {
-                Stage::Made { uid: uid.clone() }
-            }
-            (Call::CreatePod { .. }, Trouble::Quota(_) | Trouble::Refused(_), _) => {
-                self.leave_to_arc();
-                return Progress::Hopeless(trouble);
-            }
-            (_, Trouble::Quota(_) | Trouble::Refused(_), _) => {
-                if let Call::CreateRunner { .. } = call {
-                    (self.stamp, self.doubtful_until) = (None, None);
-                }
-                self.failures += 1;
-                return Progress::Hopeless(trouble);
-            }
-            (Call::CreateRunner { .. }, trouble, Stage::Stored { .. }) => {
-                if trouble.is_doubtful() {
-                    self.doubtful_until = Some(now + patience);
-                } else if self.doubtful_until.is_none() {
-                    self.stamp = None;
-                }
-                self.failures += 1;
-                return Progress::Again;
-            }
-            _ => {
-                self.failures += 1;
-                return Progress::Again;
-            }
-        };
-        self.stage = next;
-        Progress::Further
-    }
-
-    /// Something that should be there is not: the EphemeralRunner, or at the very end the Secret, which goes with it.
-    fn lost(&mut self, call: &Call) {
-        match call {
-            Call::OwnSecret { .. } => self.stage = Stage::Absent,
-            _ => self.vanished(),
-        }
-        self.goal = Goal::Unmake;
-    }
-}
-
-/// What a look at the Secret means.
-fn looked(stage: &Stage, found: Option<Option<i64>>) -> Stage {
-    match (stage, found) {
-        (Stage::Clashing { runner_id, .. }, Some(Some(stored))) if stored == *runner_id => {
-            Stage::Stored { runner_id: *runner_id }
-        }
-        (Stage::Clashing { runner_id, jit_config }, Some(_)) => {
-            Stage::Foreign { renewed: Some((*runner_id, jit_config.clone())) }
-        }
-        (Stage::Clashing { runner_id, jit_config }, None) => {
-            Stage::Registered { runner_id: *runner_id, jit_config: jit_config.clone() }
-        }
-        (_, Some(Some(runner_id))) => Stage::Stored { runner_id },
-        (_, Some(None)) => Stage::Foreign { renewed: None },
-        (_, None) => Stage::Unregistered,
-    }
-}
-
-/// What the end of a Secret means.
-fn deleted(stage: &Stage) -> Stage {
-    match stage {
-        Stage::Stored { runner_id } => Stage::Stale { runner_id: *runner_id },
-        Stage::Foreign { renewed: Some((runner_id, jit_config)) } => {
-            Stage::Registered { runner_id: *runner_id, jit_config: jit_config.clone() }
-        }
-        _ => Stage::Unregistered,
     }
 }

@@ -94,7 +94,7 @@ struct SetSpec {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct SetStatus {
-    current_replicas: usize,
+    current_replicas: i64,
     phase: String,
 }
 
@@ -122,7 +122,7 @@ impl SetView {
             name: metadata.name,
             stored: Stored::read(spec.replicas, spec.patch_id),
             generation: metadata.generation,
-            counted: status.current_replicas,
+            counted: usize::try_from(status.current_replicas).unwrap_or(0),
             is_deleting: metadata.deletion_timestamp.is_some(),
             is_outdated: status.phase == "Outdated",
         })

@@ -1,0 +1,274 @@
+//! What the played world keeps: the objects of the API server and the registrations of the service, and the rules that no
+//! call may break.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headstart_externals::pin::{Generation, Stored};
+use secrecy::SecretString;
+
+use crate::creation::call::{Answer, Call, FoundSecret, Order, Trouble};
+use crate::creation::journal::Journal;
+use crate::creation::view::{RunnerView, SetView};
+
+/// A stored EphemeralRunnerSet.
+#[derive(Clone, Debug)]
+pub struct Set {
+    pub uid: String,
+    pub stored: Stored,
+    pub generation: i64,
+    pub counted: usize,
+    pub is_deleting: bool,
+    pub is_outdated: bool,
+    pub is_attended: bool,
+    pub is_enabled: bool,
+    pub is_gone: bool,
+    /// Counts how often something raw was stored.
+    pub epoch: u32,
+    /// Most runners that were asked for since.
+    pub most: usize,
+    /// Whether more of them than ours may come in this epoch.
+    pub is_excused: bool,
+}
+
+impl Set {
+    pub fn new(uid: &str) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            stored: Stored::Raw { replicas: 0, patch_id: 0 },
+            generation: 1,
+            counted: 0,
+            is_deleting: false,
+            is_outdated: false,
+            is_attended: true,
+            is_enabled: true,
+            is_gone: false,
+            epoch: 0,
+            most: 0,
+            is_excused: false,
+        }
+    }
+
+    pub fn view(&self) -> SetView {
+        SetView {
+            uid: self.uid.clone(),
+            namespace: "n".to_owned(),
+            name: self.uid.clone(),
+            owner: "a".to_owned(),
+            stored: self.stored,
+            generation: self.generation,
+            counted: self.counted,
+            is_deleting: self.is_deleting,
+            is_outdated: self.is_outdated,
+        }
+    }
+
+    pub fn store(&mut self, stored: Stored) {
+        if self.stored == stored {
+            return;
+        }
+        self.generation += 1;
+        self.stored = stored;
+        match stored {
+            Stored::Raw { .. } => {
+                self.epoch += 1;
+                (self.most, self.is_excused) = (0, false);
+            }
+            Stored::Pinned(generation) => self.most = self.most.max(count(generation)),
+        }
+    }
+}
+
+fn count(generation: Generation) -> usize {
+    usize::try_from(generation.replicas).unwrap()
+}
+
+/// A stored EphemeralRunner.
+#[derive(Clone, Debug)]
+pub struct Er {
+    pub uid: String,
+    pub set: String,
+    pub stamp: i64,
+    pub is_deleting: bool,
+    pub runner_id: Option<i64>,
+}
+
+/// Which quotas are exhausted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quotas {
+    pub secrets: usize,
+    pub runners: usize,
+    pub pods: usize,
+}
+
+/// All that is stored.
+#[derive(Debug, Default)]
+pub struct Store {
+    pub sets: BTreeMap<String, Set>,
+    pub ers: BTreeMap<String, Er>,
+    pub secrets: BTreeMap<String, i64>,
+    pub agents: BTreeMap<String, i64>,
+    pub pods: BTreeSet<String>,
+    pub journals: BTreeMap<String, Journal>,
+    pub quotas: Quotas,
+    last: i64,
+    /// The first rule that was broken.
+    pub broken: Option<String>,
+    /// Objects that changed since they were last asked for: sets and runners.
+    pub changed: Vec<(bool, String)>,
+}
+
+impl Store {
+    pub fn number(&mut self) -> i64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub fn break_rule(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    pub fn view(&self, name: &str) -> Option<RunnerView> {
+        self.ers.get(name).map(|er| RunnerView {
+            name: name.to_owned(),
+            uid: er.uid.clone(),
+            set: er.set.clone(),
+            stamp: Some(er.stamp),
+            is_live: !er.is_deleting,
+        })
+    }
+
+    pub fn live(&self, set: &str) -> usize {
+        self.ers.values().filter(|er| er.set == set && !er.is_deleting).count()
+    }
+
+    pub fn create(&mut self, name: &str, set: &str, stamp: i64, runner_id: Option<i64>) -> String {
+        let uid = format!("uid-{}", self.number());
+        let er = Er { uid: uid.clone(), set: set.to_owned(), stamp, is_deleting: false, runner_id };
+        self.ers.insert(name.to_owned(), er);
+        self.changed.push((false, name.to_owned()));
+        uid
+    }
+
+    /// Carries a call out. `epoch` is that of the set when the call was ordered.
+    pub fn carry_out(&mut self, order: &Order, epoch: u32) -> Answer {
+        let (name, set) = (order.task.runner.as_str(), order.place.uid.as_str());
+        match &order.task.call {
+            Call::CreateJournal(journal) => {
+                let old = self.journals.insert(journal.name.clone(), journal.clone());
+                old.map_or(Answer::Done, |_| Answer::Trouble(Trouble::Exists))
+            }
+            Call::DeleteJournal(journal) => done(self.journals.remove(journal).is_some()),
+            Call::Register => self.register(name),
+            Call::FindAgent => Answer::Agent(self.agents.get(name).copied()),
+            Call::RemoveAgent(id) => self.remove_agent(name, *id),
+            Call::CreateSecret { runner_id, .. } => self.create_secret(name, *runner_id),
+            Call::GetSecret => {
+                let found = self.secrets.get(name).map(|id| FoundSecret { runner_id: Some(*id) });
+                Answer::Secret(found)
+            }
+            Call::DeleteSecret => {
+                if self.ers.get(name).is_some_and(|er| !er.is_deleting) {
+                    self.break_rule(format!("the Secret of {name} is deleted while its runner exists"));
+                }
+                done(self.secrets.remove(name).is_some())
+            }
+            Call::CreateRunner { stamp } => self.create_runner(name, set, *stamp, epoch),
+            Call::GetRunner => Answer::Runner(self.ers.get(name).map(|er| er.uid.clone())),
+            Call::SetStatus { runner_id } => match self.ers.get_mut(name) {
+                Some(er) => {
+                    er.runner_id = Some(*runner_id);
+                    Answer::Done
+                }
+                None => Answer::Trouble(Trouble::NotFound),
+            },
+            Call::CreatePod { .. } if self.pods.contains(name) => Answer::Trouble(Trouble::Exists),
+            Call::CreatePod { .. } if self.pods.len() >= self.quotas.pods => quota(),
+            Call::CreatePod { .. } => {
+                if self.ers.contains_key(name) {
+                    self.pods.insert(name.to_owned());
+                }
+                Answer::Done
+            }
+            Call::OwnSecret { .. } => done(self.secrets.contains_key(name)),
+            Call::HandBack(generation) => self.hand_back(set, *generation),
+        }
+    }
+
+    fn register(&mut self, name: &str) -> Answer {
+        if self.agents.contains_key(name) {
+            return Answer::Trouble(Trouble::Exists);
+        }
+        if !self.journals.values().any(|journal| journal.runners.iter().any(|known| known == name)) {
+            self.break_rule(format!("{name} is registered without a journal"));
+        }
+        let runner_id = self.number();
+        self.agents.insert(name.to_owned(), runner_id);
+        Answer::Registered { runner_id, jit_config: SecretString::from("jit") }
+    }
+
+    fn remove_agent(&mut self, name: &str, id: i64) -> Answer {
+        if self.ers.get(name).is_some_and(|er| !er.is_deleting && er.runner_id == Some(id)) {
+            self.break_rule(format!("the registration of {name} is removed while its runner exists"));
+        }
+        if self.agents.get(name) == Some(&id) {
+            self.agents.remove(name);
+        }
+        Answer::Done
+    }
+
+    fn create_secret(&mut self, name: &str, runner_id: i64) -> Answer {
+        if self.secrets.contains_key(name) {
+            return Answer::Trouble(Trouble::Exists);
+        }
+        if self.secrets.len() >= self.quotas.secrets {
+            return quota();
+        }
+        self.secrets.insert(name.to_owned(), runner_id);
+        Answer::Done
+    }
+
+    fn create_runner(&mut self, name: &str, set: &str, stamp: i64, epoch: u32) -> Answer {
+        if self.ers.contains_key(name) {
+            return Answer::Trouble(Trouble::Exists);
+        }
+        if self.ers.len() >= self.quotas.runners {
+            return quota();
+        }
+        if self.secrets.get(name).is_none_or(|id| self.agents.get(name) != Some(id)) {
+            self.break_rule(format!("{name} is created without a Secret, or one without a registration"));
+        }
+        let uid = self.create(name, set, stamp, None);
+        let live = self.live(set);
+        let Some(kept) = self.sets.get_mut(set) else { return Answer::Created(uid) };
+        if let Stored::Pinned(_) = kept.stored {
+            // What was ordered before something raw was stored may come on top.
+            kept.is_excused |= kept.epoch != epoch;
+            if live > kept.most && !kept.is_excused {
+                let most = kept.most;
+                self.break_rule(format!("{name} is one too many: {live} of {most}"));
+            }
+        }
+        Answer::Created(uid)
+    }
+
+    fn hand_back(&mut self, set: &str, generation: Generation) -> Answer {
+        match self.sets.get_mut(set) {
+            Some(kept) if kept.stored == Stored::Pinned(generation) => {
+                let (replicas, patch_id) = (generation.replicas.into(), generation.patch_id.into());
+                kept.store(Stored::Raw { replicas, patch_id });
+                self.changed.push((true, set.to_owned()));
+                Answer::Returned { generation: kept.generation }
+            }
+            Some(_) => Answer::Trouble(Trouble::Conflict),
+            None => Answer::Trouble(Trouble::NotFound),
+        }
+    }
+}
+
+fn done(is_there: bool) -> Answer {
+    if is_there { Answer::Done } else { Answer::Trouble(Trouble::NotFound) }
+}
+
+fn quota() -> Answer {
+    Answer::Trouble(Trouble::Quota("exceeded quota: q".to_owned()))
+}
