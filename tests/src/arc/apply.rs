@@ -1,5 +1,6 @@
 //! What the manager's calls do to the virtual API server and to the fake service's state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::calls::{Answer, Call, Creation, Failure, RunnerPatch};
@@ -10,7 +11,7 @@ use crate::actions_service::{Refusal, Service};
 
 /// A call of the API server takes effect.
 pub fn stored(store: &mut Store, generation: Generation, call: Call, now: Duration) -> Answer {
-    let done = |result: Result<Object, Failure>| match result {
+    let done = |result: Result<Arc<Object>, Failure>| match result {
         Ok(_) => Answer::Done,
         Err(failure) => Answer::Failed(failure),
     };
@@ -63,7 +64,7 @@ pub fn served(service: &mut Service, call: &Call, now: Duration) -> Answer {
 }
 
 /// A listener's patch of a runner set, without any webhook.
-pub fn patch_set(store: &mut Store, key: &Key, replicas: i64, patch_id: i64) -> Result<Object, Failure> {
+pub fn patch_set(store: &mut Store, key: &Key, replicas: i64, patch_id: i64) -> Result<Arc<Object>, Failure> {
     store.update(Kind::RunnerSet, key, None, |object| {
         let set = object.runner_set_mut().ok_or(Failure::Invalid)?;
         (set.replicas, set.patch_id) = (replicas, patch_id);
@@ -78,7 +79,7 @@ fn set_status(
     key: &Key,
     old: Option<SetStatus>,
     new: SetStatus,
-) -> Result<Object, Failure> {
+) -> Result<Arc<Object>, Failure> {
     store.update(Kind::RunnerSet, key, None, |object| {
         let set = object.runner_set_mut().ok_or(Failure::Invalid)?;
         let lacks = generation == Generation::Master && old.is_none() && new.current == 0;

@@ -11,7 +11,7 @@ use super::model::objects::{Key, Kind, Object, Text};
 /// All objects, and everything that ever happened to them.
 #[derive(Clone, Debug)]
 pub struct Store {
-    objects: BTreeMap<(Kind, Key), Object>,
+    objects: BTreeMap<(Kind, Key), Arc<Object>>,
     log: Vec<Change>,
     version: u64,
     names: fastrand::Rng,
@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Creates it and gives it as it is stored.
-    pub fn create(&mut self, mut object: Object, now: Duration) -> Result<Object, Failure> {
+    pub fn create(&mut self, mut object: Object, now: Duration) -> Result<Arc<Object>, Failure> {
         let kind = object.kind();
         if kind == Kind::Pod && self.quota.is_some_and(|most| self.of_kind(Kind::Pod).count() >= most) {
             return Err(Failure::Quota);
@@ -63,19 +63,19 @@ impl Store {
         key: &Key,
         version: Option<u64>,
         patch: impl FnOnce(&mut Object) -> Result<(), Failure>,
-    ) -> Result<Object, Failure> {
-        let old = self.get(kind, key).ok_or(Failure::NotFound)?;
+    ) -> Result<Arc<Object>, Failure> {
+        let old = self.objects.get(&(kind, key.clone())).ok_or(Failure::NotFound)?;
         if version.is_some_and(|version| version != old.meta().version) {
             return Err(Failure::Conflict);
         }
-        let mut new = old.clone();
+        let mut new = Object::clone(old);
         patch(&mut new)?;
-        if new == *old {
-            return Ok(new);
+        if new == **old {
+            return Ok(Arc::clone(old));
         }
         if new.meta().deleting && new.meta().finalizers.is_empty() {
             self.gone(kind, key);
-            return Ok(new);
+            return Ok(Arc::new(new));
         }
         Ok(self.put(new))
     }
@@ -95,12 +95,12 @@ impl Store {
 
     /// An object.
     pub fn get(&self, kind: Kind, key: &Key) -> Option<&Object> {
-        self.objects.get(&(kind, key.clone()))
+        self.objects.get(&(kind, key.clone())).map(Arc::as_ref)
     }
 
     /// All objects of a kind, by key.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
-        self.objects.iter().filter(move |((own, _), _)| *own == kind).map(|(_, object)| object)
+        self.objects.iter().filter(move |((own, _), _)| *own == kind).map(|(_, object)| object.as_ref())
     }
 
     /// How many events there were; a watch keeps this number and asks for those after it.
@@ -115,7 +115,7 @@ impl Store {
 
     /// What the garbage collector does at some time: objects whose owner is gone go.
     pub fn collect(&mut self) -> usize {
-        let lost = |object: &&Object| {
+        let lost = |object: &&Arc<Object>| {
             let owner = object.meta().owner.as_ref();
             owner.is_some_and(|owner| {
                 let key =
@@ -128,11 +128,12 @@ impl Store {
         lost.iter().filter(|(kind, key)| self.delete(*kind, key).is_ok()).count()
     }
 
-    fn put(&mut self, mut object: Object) -> Object {
+    fn put(&mut self, mut object: Object) -> Arc<Object> {
         self.version += 1;
         object.meta_mut().version = self.version;
-        self.objects.insert((object.kind(), object.key().clone()), object.clone());
-        self.log.push(Change::Put(object.clone()));
+        let object = Arc::new(object);
+        self.objects.insert((object.kind(), object.key().clone()), Arc::clone(&object));
+        self.log.push(Change::Put(Arc::clone(&object)));
         object
     }
 

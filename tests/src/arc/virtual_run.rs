@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::apply::{patch_set, served, stored};
 use super::model::calls::{Answer, Call};
-use super::model::manager::Ticket;
+use super::model::manager::{Change, Ticket};
 use super::model::objects::{
     Container, Key, Kind, Meta, Object, Phase, RunnerSet, SCALE_SET_FINALIZER, ScaleSet,
 };
@@ -227,7 +227,7 @@ impl VirtualRun {
             Event::Show(until) => {
                 let changes = self.store.since(self.shown);
                 let count = until.saturating_sub(self.shown).min(changes.len());
-                for change in changes[..count].to_vec() {
+                for change in changes[..count].iter().cloned() {
                     self.manager.observe(change);
                 }
                 self.shown += count;
@@ -276,8 +276,9 @@ impl VirtualRun {
         }
     }
 
-    fn play_kubelet(&mut self, change: &super::model::manager::Change) {
-        let super::model::manager::Change::Put(Object::Pod(pod)) = change else { return };
+    fn play_kubelet(&mut self, change: &Change) {
+        let Change::Put(object) = change else { return };
+        let Some(pod) = object.pod() else { return };
         let key = pod.meta.key.clone();
         if pod.meta.deleting {
             self.plan(self.now, Event::Gone(key));

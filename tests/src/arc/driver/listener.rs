@@ -122,6 +122,6 @@ async fn started(client: &Client, task: &Task, element: &Value) -> Result<()> {
     let name = element["runnerName"].as_str().context("a job without a runner")?;
     match runners.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        patched => Ok(drop(patched?)),
+        patched => patched.map(drop).map_err(Into::into),
     }
 }

@@ -6,9 +6,10 @@ mod kubelet;
 mod listener;
 mod read;
 mod resources;
+mod stage;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt as _;
 use kube::api::DynamicObject;
@@ -27,9 +28,13 @@ pub use kubelet::Kubelet;
 pub use listener::{PlayedListener, Task};
 pub use read::read;
 pub use resources::{CRDS, api, crds_are_there, resource};
+pub use stage::Stage;
 
 /// Kinds that the manager watches; Secrets it reads live.
 const WATCHED: [Kind; 5] = [Kind::ScaleSet, Kind::RunnerSet, Kind::Runner, Kind::Listener, Kind::Pod];
+
+/// The manager is asked again at least this often.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// ARC's manager; it ends when dropped, as by a kill: calls that it has sent may still be done.
 pub struct ArcManager {
@@ -58,8 +63,9 @@ impl Counts {
 }
 
 impl ArcManager {
-    /// Starts it. `namespace` is its own; `config_url` is where the service is.
-    pub fn start(client: &Client, flags: Flags, namespace: &str, config_url: &str) -> Self {
+    /// Starts it for the sets in `watched`, or in all namespaces; `own` is the namespace of its listener objects, and
+    /// `config_url` is where the service is.
+    pub fn start(client: &Client, flags: Flags, own: &str, watched: Option<&str>, config_url: &str) -> Self {
         let (sender, changes) = unbounded_channel();
         let actor = Arc::new(Actor::new(
             client.clone(),
@@ -68,10 +74,17 @@ impl ArcManager {
         ));
         let mut tasks: Vec<JoinHandle<()>> = WATCHED
             .into_iter()
-            .map(|kind| tokio::spawn(watch(client.clone(), kind, Arc::clone(&actor), sender.clone())))
+            .map(|kind| {
+                let watched = if kind == Kind::Listener { Some(own) } else { watched };
+                let api = match watched {
+                    Some(namespace) => api(client, kind, namespace),
+                    None => Api::all_with(client.clone(), &resource(kind)),
+                };
+                tokio::spawn(watch(api, kind, Arc::clone(&actor), sender.clone()))
+            })
             .collect();
         let calls = Counts::default();
-        let manager = Manager::new(flags, namespace);
+        let manager = Manager::new(flags, own);
         tasks.push(tokio::spawn(work(manager, actor, changes, calls.clone())));
         Self { tasks, calls }
     }
@@ -97,20 +110,22 @@ async fn work(
     mut changes: UnboundedReceiver<Change>,
     calls: Counts,
 ) {
-    let begun = Instant::now();
+    // Objects say when they were made since 1970, and the model compares.
+    let (begun, origin) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap());
+    let now = || origin + begun.elapsed();
     let mut under_way: JoinSet<(Ticket, Answer)> = JoinSet::new();
     loop {
-        for (ticket, call) in manager.poll(begun.elapsed()) {
+        for (ticket, call) in manager.poll(now()) {
             calls.add(call.bucket());
             let actor = Arc::clone(&actor);
             under_way.spawn(async move { (ticket, actor.act(call).await) });
         }
-        let wake = manager.wake().unwrap_or(Duration::from_secs(3600));
+        let wake = manager.wake().map_or(LONG, |wake| wake.saturating_sub(origin));
         tokio::select! {
             Some(change) = changes.recv() => manager.observe(change),
             Some(done) = under_way.join_next(), if !under_way.is_empty() => {
                 if let Ok((ticket, answer)) = done {
-                    manager.answer(ticket, &answer, begun.elapsed());
+                    manager.answer(ticket, &answer, now());
                 }
             }
             () = sleep_until(begun + wake) => {}
@@ -119,8 +134,7 @@ async fn work(
 }
 
 /// An informer: what is there and what changes, as the API server's watch tells it.
-async fn watch(client: Client, kind: Kind, actor: Arc<Actor>, changes: UnboundedSender<Change>) {
-    let api: Api<DynamicObject> = Api::all_with(client, &resource(kind));
+async fn watch(api: Api<DynamicObject>, kind: Kind, actor: Arc<Actor>, changes: UnboundedSender<Change>) {
     let mut events = watcher(api, watcher::Config::default()).boxed();
     while let Some(event) = events.next().await {
         let change = match event {
@@ -128,7 +142,7 @@ async fn watch(client: Client, kind: Kind, actor: Arc<Actor>, changes: Unbounded
                 let value = serde_json::to_value(&object).unwrap();
                 let Some(object) = read(kind, &value) else { continue };
                 actor.remember(kind, object.key().clone(), value);
-                Change::Put(object)
+                Change::Put(Arc::new(object))
             }
             Ok(Event::Delete(object)) => {
                 let namespace = object.metadata.namespace.unwrap_or_default();

@@ -1,19 +1,20 @@
 //! What the manager's watches have shown so far: it may lag behind what is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::objects::{Key, Kind, ListenerObject, Object, Pod, Runner, RunnerSet, ScaleSet};
 
 /// Objects by kind and key, and runners by the *name* of their set.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    objects: BTreeMap<(Kind, Key), Object>,
+    objects: BTreeMap<(Kind, Key), Arc<Object>>,
     children: BTreeMap<Key, BTreeSet<Key>>,
 }
 
 impl Cache {
     /// An object is there, or has changed. Gives whether that is news.
-    pub fn put(&mut self, object: Object) -> bool {
+    pub fn put(&mut self, object: Arc<Object>) -> bool {
         let at = (object.kind(), object.key().clone());
         if let Some(set) = owner(&object) {
             self.children.entry(set).or_default().insert(at.1.clone());
@@ -24,7 +25,7 @@ impl Cache {
     }
 
     /// An object is gone.
-    pub fn remove(&mut self, kind: Kind, key: &Key) -> Option<Object> {
+    pub fn remove(&mut self, kind: Kind, key: &Key) -> Option<Arc<Object>> {
         let old = self.objects.remove(&(kind, key.clone()))?;
         if let Some(set) = owner(&old)
             && let Some(children) = self.children.get_mut(&set)
@@ -36,7 +37,7 @@ impl Cache {
 
     /// An object.
     pub fn get(&self, kind: Kind, key: &Key) -> Option<&Object> {
-        self.objects.get(&(kind, key.clone()))
+        self.objects.get(&(kind, key.clone())).map(Arc::as_ref)
     }
 
     /// A scale set.
@@ -79,7 +80,7 @@ impl Cache {
 
     /// All objects of a kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
-        self.objects.iter().filter(move |((own, _), _)| *own == kind).map(|(_, object)| object)
+        self.objects.iter().filter(move |((own, _), _)| *own == kind).map(|(_, object)| object.as_ref())
     }
 }
 

@@ -1,6 +1,7 @@
 //! ARC's manager: queues, workers, buckets and the registration mutex around the passes; still without I/O.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::Bucket;
@@ -27,7 +28,7 @@ pub struct Ticket {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// It is there, or has changed.
-    Put(Object),
+    Put(Arc<Object>),
     /// It is gone.
     Gone(Kind, Key),
 }
@@ -87,7 +88,7 @@ impl Manager {
     /// A watch shows a change.
     pub fn observe(&mut self, change: Change) {
         let object = match change {
-            Change::Put(object) => self.cache.put(object.clone()).then_some(object),
+            Change::Put(object) => self.cache.put(Arc::clone(&object)).then_some(object),
             Change::Gone(kind, key) => self.cache.remove(kind, &key),
         };
         let Some(object) = object else { return };
@@ -97,7 +98,7 @@ impl Manager {
             }
         };
         let meta = object.meta();
-        match &object {
+        match &*object {
             Object::Listener(listener) => look(Kind::ScaleSet, listener.scale_set.clone()),
             Object::RunnerSet(_) => drop(meta.owner_of(Kind::ScaleSet).map(|key| look(Kind::ScaleSet, key))),
             Object::Runner(_) => drop(meta.owner_of(Kind::RunnerSet).map(|key| look(Kind::RunnerSet, key))),
