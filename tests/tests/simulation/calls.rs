@@ -1,6 +1,7 @@
 //! What becomes of the engine's calls: sooner or later, or never, they are carried out with the bodies that the controller
 //! would send, and sooner or later, or never, there is an answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use headstart_controller::creation::call::{Answer, Call, FoundSecret, Order, Trouble, Upstream};
@@ -218,7 +219,7 @@ impl World {
         Template::of(&set).map_err(|error| Trouble::Refused(error.to_string()))
     }
 
-    fn create(&mut self, kind: Kind, body: &Value) -> Result<Object, Trouble> {
+    fn create(&mut self, kind: Kind, body: &Value) -> Result<Arc<Object>, Trouble> {
         self.store.create(read(kind, body).unwrap(), self.now).map_err(in_our_words)
     }
 

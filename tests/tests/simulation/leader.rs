@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use headstart_controller::creation::call::{Answer, Call, CallId, Order, Trouble};
@@ -28,7 +29,7 @@ const EPOCH: i64 = 1_700_000_000_000;
 pub struct Leader {
     engine: Engine,
     census: Census,
-    seen: BTreeMap<(Kind, Key), Object>,
+    seen: BTreeMap<(Kind, Key), Arc<Object>>,
     listed: BTreeSet<Kind>,
     journals: Vec<Journal>,
     published: Option<Vec<PublishedRunnerSet>>,
@@ -102,7 +103,7 @@ impl World {
         if term != self.term || self.leader.is_none() {
             return;
         }
-        let objects: Vec<Object> = self.store.of_kind(kind).cloned().collect();
+        let objects: Vec<Arc<Object>> = self.store.of_kind(kind).cloned().map(Arc::new).collect();
         let Some(leader) = &mut self.leader else { return };
         leader.listed.insert(kind);
         for object in objects {
@@ -111,8 +112,8 @@ impl World {
         if !leader.is_live() {
             return;
         }
-        let seen: Vec<Object> = leader.seen.values().cloned().collect();
-        let (runners, others): (Vec<Object>, Vec<Object>) =
+        let seen: Vec<Arc<Object>> = leader.seen.values().cloned().collect();
+        let (runners, others): (Vec<Arc<Object>>, Vec<Arc<Object>>) =
             seen.into_iter().partition(|object| object.kind() == Kind::Runner);
         others.into_iter().for_each(|object| self.feed(&object));
         let (now, unix_ms) = (self.now, self.unix_ms());
@@ -131,7 +132,7 @@ impl World {
         let is_live = leader.is_live();
         match change {
             Change::Put(object) => {
-                leader.seen.insert((object.kind(), object.key().clone()), object.clone());
+                leader.seen.insert((object.kind(), object.key().clone()), Arc::clone(&object));
                 if is_live {
                     self.feed(&object);
                 }
@@ -184,7 +185,7 @@ impl World {
             Object::Runner(runner) => {
                 let Some(owner) = &runner.meta.owner else { return };
                 leader.engine.runner_gone(&owner.uid, &runner.meta.key.name);
-                let set = leader.seen.values().filter_map(Object::runner_set).find(|set| set.meta.uid == owner.uid);
+                let set = leader.seen.values().filter_map(|object| object.runner_set()).find(|set| set.meta.uid == owner.uid);
                 let set = set.cloned();
                 if broken == Broken::NeedCountedAnew
                     && let Some(view) = set.and_then(|set| self.set_view(&set))
@@ -249,7 +250,7 @@ impl World {
         let now = self.now;
         let Some(leader) = &mut self.leader else { return };
         let mut published = Vec::new();
-        for set in leader.seen.values().filter_map(Object::runner_set) {
+        for set in leader.seen.values().filter_map(|object| object.runner_set()) {
             let Some(owner) = set.meta.owner_of(Kind::ScaleSet) else { continue };
             let uid = &*set.meta.uid;
             let is_asked = self.played.iter().any(|played| played.key == owner && played.is_asked);
@@ -292,7 +293,9 @@ impl World {
     pub fn check_drawn(&mut self, order: &Order) {
         let Call::CreateJournal(journal) = &order.task.call else { return };
         let Some(leader) = &mut self.leader else { return };
-        let set = leader.seen.values().filter_map(Object::runner_set).find(|set| *set.meta.uid == *order.place.uid);
+        let set = leader.seen.values().filter_map(|object| object.runner_set()).find(|set| *set.meta.uid == *order.place.uid);
+        // One of an earlier generation may be tried again and again.
+        let set = set.filter(|set| World::stored(set).pinned() == Some(journal.generation()));
         let version = set.map(|set| set.meta.version).unwrap_or_default();
         let watched = self.watched.get(&order.place.uid);
         let Some(generation) = watched.and_then(|watched| watched.generation(version)) else { return };
@@ -306,7 +309,9 @@ impl World {
     /// An answer arrives.
     pub fn answered(&mut self, term: u32, id: CallId, answer: Answer) {
         let (now, unix_ms) = (self.now, self.unix_ms());
-        let Some(leader) = self.leader.as_mut().filter(|_| term == self.term) else { return };
+        if term != self.term {
+            return;
+        }
         if let Answer::Trouble(trouble) = &answer
             && !matches!(trouble, Trouble::Exists)
         {

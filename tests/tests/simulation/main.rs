@@ -67,6 +67,26 @@ fn no_schedule_breaks_a_rule() {
 #[test]
 #[ignore = "by hand: one seed as the variables SEED and BROKEN say"]
 fn one_seed() {
-    let seed = std::env::var("SEED").unwrap().parse().unwrap();
+    let seed: u64 = std::env::var("SEED").unwrap().parse().unwrap();
+    if let Ok(count) = std::env::var("COUNT") {
+        let started = std::time::Instant::now();
+        let mut kinds = std::collections::BTreeMap::<String, Vec<(u64, String)>>::new();
+        for seed in seed..seed + count.parse::<u64>().unwrap() {
+            let outcome = std::panic::catch_unwind(|| World::new(seed, Broken::Nothing, false).run().0);
+            let violation = outcome.unwrap_or(Some("panic".to_owned()));
+            if let Some(violation) = violation {
+                let kind: String = violation.split(' ').filter(|word| !word.contains(|c: char| c.is_numeric())).collect::<Vec<_>>().join(" ").chars().take(60).collect();
+                kinds.entry(kind).or_default().push((seed, violation));
+            }
+        }
+        for (kind, seeds) in kinds {
+            println!("{:5} {kind}", seeds.len());
+            for (seed, violation) in seeds.iter().take(3) {
+                println!("        {seed}: {}", violation.chars().take(300).collect::<String>());
+            }
+        }
+        println!("{:?}", started.elapsed());
+        return;
+    }
     println!("{}", story(seed, Broken::Nothing));
 }

@@ -147,10 +147,10 @@ impl World {
         }
     }
 
-    fn change_scale_set(&mut self, which: usize, change: impl FnOnce(&mut headstart_tests::arc::model::ScaleSet)) {
+    fn change_scale_set(&mut self, which: usize, change: impl Fn(&mut headstart_tests::arc::model::ScaleSet)) {
         let key = self.played[which].key.clone();
         let changed = self.store.update(Kind::ScaleSet, &key, None, |object| {
-            object.scale_set_mut().into_iter().for_each(change);
+            object.scale_set_mut().into_iter().for_each(&change);
             Ok(())
         });
         drop(changed);
@@ -191,7 +191,8 @@ impl World {
             let is_own = runner.meta.owner_of(Kind::RunnerSet).as_ref() == Some(&key);
             is_own && !runner.meta.deleting && self.service.job_of(&runner.meta.key.name).is_none()
         });
-        if let Some(key) = idle.map(|runner| runner.meta.key.clone()).next() {
+        let first = idle.map(|runner| runner.meta.key.clone()).next();
+        if let Some(key) = first {
             self.tell(|_| format!("{} is deleted by hand", key.name));
             drop(self.store.delete(Kind::Runner, &key));
         }
@@ -280,8 +281,8 @@ impl World {
         }
         let pinned = if is_past_webhook { None } else { self.admit(which, &key, patch) };
         self.write(which, &key, patch, pinned);
-        let played = &self.played[which];
-        let wait = if played.is_message { self.between(2, 60) } else { POLL };
+        let is_message = self.played[which].is_message;
+        let wait = if is_message { self.between(2, 60) } else { POLL };
         self.hear_after(which, wait);
     }
 
@@ -322,7 +323,6 @@ impl World {
         {
             let key = Key::new(NAMESPACE, &agent.name);
             self.tell(|_| format!("the job of {} ends", key.name));
-            self.check_job(&key);
             self.exits(&key, 0);
         }
         self.service.complete(&[job], self.now);
@@ -351,8 +351,9 @@ impl World {
 
     /// What the kubelet does of its own, and listeners' pods.
     pub fn kubelet(&mut self, change: &Change) {
-        match change {
-            Change::Put(Object::Pod(pod)) => {
+        let Change::Put(object) = change else { return };
+        match &**object {
+            Object::Pod(pod) => {
                 let key = pod.meta.key.clone();
                 if pod.meta.deleting {
                     self.after(ms(1), Event::PodGone(key));
@@ -361,7 +362,7 @@ impl World {
                     self.after(wait, Event::PodRuns(key));
                 }
             }
-            Change::Put(Object::Listener(listener)) => {
+            Object::Listener(listener) => {
                 let Some(which) = self.played.iter().position(|it| it.key == listener.scale_set) else { return };
                 let played = &mut self.played[which];
                 if listener.meta.deleting {

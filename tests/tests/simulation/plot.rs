@@ -50,8 +50,8 @@ impl Manners {
     pub fn draw(rng: &mut Rng) -> Self {
         let generation = [Generation::Master, Generation::Release][rng.usize(..2)];
         let flags = if rng.bool() { Flags::stock(generation) } else { Flags::tuned(generation) };
-        let end = ms(rng.u64(15_000..60_000));
-        let from = ms(rng.u64(1_000..15_000));
+        let end = ms(rng.u64(8_000..30_000));
+        let from = ms(rng.u64(1_000..8_000));
         Self {
             flags,
             arc_latency: [6, 40, 120][rng.usize(..3)],
@@ -61,7 +61,7 @@ impl Manners {
             registration: [2, 150, 400][rng.usize(..3)],
             faults: [0, 0, 8, 30][rng.usize(..4)],
             past_webhook: [0, 0, 20][rng.usize(..3)],
-            most: [2, 4, 8][rng.usize(..3)],
+            most: [1, 3, 6][rng.usize(..3)],
             end,
             has_controller: rng.u8(..8) != 0,
             with_pods: rng.u8(..4) != 0,
@@ -118,11 +118,11 @@ impl World {
             let count = self.rng.usize(1..=self.manners.most);
             self.at(at, Event::Act(Act::Jobs(number, count)));
             // Many bursts come in pieces.
-            at += match self.rng.u8(..5) {
+            at += match self.rng.u8(..6) {
                 0 => ms(20),
                 1 => self.between(100, 1_500),
                 2 => self.between(1_000, 5_000),
-                _ => self.between(5_000, 30_000),
+                _ => self.between(5_000, 20_000),
             };
         }
     }

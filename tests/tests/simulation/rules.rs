@@ -12,8 +12,7 @@ use headstart_tests::arc::model::{
     Call, Container, Key, Kind, Object, Phase, REGISTRATION_FINALIZER, RUNNER_FINALIZER, Runner, RunnerSet, Text,
 };
 
-use super::plot::CALM;
-use super::world::{NAMESPACE, World, ms};
+use super::world::{NAMESPACE, World};
 
 /// A generation may be lent for one heartbeat of the listener at most, and what the last calls take.
 const LENT: Duration = Duration::from_secs(53);
@@ -95,29 +94,46 @@ impl World {
     pub fn look_at(&mut self, change: &Change) {
         let now = self.now;
         match change {
-            Change::Put(Object::RunnerSet(set)) => {
-                let watched = self.watched.entry(set.meta.uid.to_string()).or_insert_with(|| Watched::new(set));
-                watched.put(set, now);
-            }
-            Change::Put(Object::Runner(runner)) if runner.meta.deleting => self.runner_ends(runner),
+            Change::Put(object) => self.look_at_object(object),
             Change::Gone(Kind::RunnerSet, key) => {
                 for watched in self.watched.values_mut().filter(|watched| watched.key == *key) {
                     (watched.pinned, _) = (None, watched.deleting.get_or_insert(now));
                 }
             }
-            _ => {}
+            Change::Gone(..) => {}
         }
         self.check_lent();
     }
 
-    fn runner_ends(&mut self, runner: &Runner) {
-        let name = &runner.meta.key.name;
-        if self.service.job_of(name).is_some() {
-            self.violate(format!("{name} is deleted and has a job"));
+    fn look_at_object(&mut self, object: &Object) {
+        let now = self.now;
+        match object {
+            Object::RunnerSet(set) => {
+                let watched = self.watched.entry(set.meta.uid.to_string()).or_insert_with(|| Watched::new(set));
+                watched.put(set, now);
+            }
+            Object::Runner(runner) if runner.meta.deleting => self.runner_ends(runner),
+            _ => {}
         }
+    }
+
+    fn runner_ends(&mut self, runner: &Runner) {
+        if !self.ending.insert(runner.meta.uid.clone()) {
+            return;
+        }
+        let name = &runner.meta.key.name;
         let owner = runner.meta.owner.as_ref();
         if let Some(watched) = owner.and_then(|owner| self.watched.get_mut(&*owner.uid)) {
             watched.ended += 1;
+        }
+        // What ARC cleans up it looks for in its cache, which may not know of the registration yet, let alone of the job.
+        let set = runner.meta.owner_of(Kind::RunnerSet).and_then(|key| self.set(&key));
+        let is_cleaned_up = set.is_none_or(|set| {
+            let is_outdated = set.status.is_some_and(|status| status.phase == Phase::Outdated);
+            set.meta.deleting || set.hash != set.template || is_outdated
+        });
+        if !is_cleaned_up && self.service.job_of(name).is_some() {
+            self.violate(format!("{name} is deleted and has a job"));
         }
     }
 
@@ -216,8 +232,10 @@ impl World {
     /// A journal comes first.
     pub fn check_journaled(&mut self, name: &str) {
         let journals = self.store.of_kind(Kind::ConfigMap).filter_map(Object::config_map);
-        let mut texts = journals.filter_map(|map| map.data.get(journal::KEY).cloned());
-        if !texts.any(|text| text.contains(name)) {
+        let mut texts = journals.filter_map(|map| map.data.get(journal::KEY));
+        let is_named = texts.any(|text| text.contains(name));
+        drop(texts);
+        if !is_named {
             self.violate(format!("{name} is registered, and no journal tells of it"));
         }
     }
@@ -245,14 +263,6 @@ impl World {
         }
     }
 
-    /// A job ends on a runner that is there.
-    pub fn check_job(&mut self, key: &Key) {
-        let runner = self.store.get(Kind::Runner, key);
-        if runner.is_none_or(|runner| runner.meta().deleting) {
-            self.violate(format!("{} was deleted while it had a job", key.name));
-        }
-    }
-
     /// One heartbeat after the last fault ARC owns every set, and has what its listener asked for.
     pub fn check_calm(&mut self) {
         let mut wrong = vec![];
@@ -269,7 +279,9 @@ impl World {
             }
             let (uid, asked) = (&*set.meta.uid, self.asked(&key).unwrap_or(0));
             let (live, surplus) = (self.live(uid), self.watched.get(uid).map_or(0, |watched| watched.surplus));
-            if live > asked + surplus {
+            // Jobs of a new set may run on runners of the old one.
+            let sets = self.watched.values().filter(|watched| watched.scale_set_id == played.scale_set_id);
+            if live > asked + surplus && sets.count() == 1 {
                 wrong.push(format!("{} has {live} runners of {asked}, {surplus} too many by ARC", key.name));
             }
         }
@@ -311,8 +323,7 @@ impl World {
         };
         left.extend(runners.iter().filter(owned).map(|runner| format!("nobody's runner {}", runner.meta.key.name)));
         if !left.is_empty() {
-            self.violate(format!("{} s after the last job there is left: {left:?}", 1_100 - CALM.as_secs() % 2));
+            self.violate(format!("long after the last job there is left: {left:?}"));
         }
-        drop(ms(0));
     }
 }

@@ -1,6 +1,6 @@
 //! A world of its own: a virtual API server, service and clock, and everybody who acts on them, each when it is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use headstart_externals::runner_sets::PublishedRunnerSets;
 use headstart_tests::actions_service::Service;
 use headstart_tests::arc::apply::{served, stored};
 use headstart_tests::arc::model::manager::{Change, Ticket};
-use headstart_tests::arc::model::{self, Call, Flags, Key, Kind, Manager, Object, RunnerSet};
+use headstart_tests::arc::model::{self, Call, Flags, Key, Kind, Manager, Object, RunnerSet, Text};
 use headstart_tests::arc::store::Store;
 
 use super::broken::Broken;
@@ -85,6 +85,7 @@ pub struct World {
     pub watched: BTreeMap<String, Watched>,
     pub violation: Option<String>,
     pub posted: BTreeMap<String, u32>,
+    pub ending: BTreeSet<Text>,
     next: BTreeMap<(Duration, u64), Event>,
     counter: u64,
     seen: usize,
@@ -120,6 +121,7 @@ impl World {
             watched: BTreeMap::new(),
             violation: None,
             posted: BTreeMap::new(),
+            ending: BTreeSet::new(),
             next: BTreeMap::new(),
             counter: 0,
             seen: 0,
@@ -315,7 +317,7 @@ impl World {
         let listed = self.now + ms(500);
         for object in objects {
             self.arrivals.insert((Watcher::Manager, object.kind()), listed);
-            self.at(listed, Event::Seen(Watcher::Manager, self.arc_life, Change::Put(object)));
+            self.at(listed, Event::Seen(Watcher::Manager, self.arc_life, Change::Put(object.into())));
         }
     }
 
