@@ -1,15 +1,17 @@
-//! The real ARC, where the environment names its programs: how a burst of runners goes without Headstart, and what its
-//! listener writes, on which our design relies.
+//! How a burst of runners goes without Headstart, on the real ARC, where the environment names its programs, and on our
+//! model of it; and what the real listener writes, on which our design relies.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use headstart_externals::pin::Stored;
 use headstart_tests::actions_service::{ActionsService, Endpoint};
+use headstart_tests::arc::model::Generation;
 use headstart_tests::arc::real::scenario::{Scenario, head};
 use headstart_tests::arc::real::{
-    Asked, Installed, IsSetUp, RUNNER_SETS, Real, Runs, Tuning, UnderTest, api,
+    Asked, Installed, IsSetUp, Modelled, REAL, RUNNER_SETS, Real, Runs, Tuning, UnderTest, api, namespace,
 };
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor};
@@ -40,15 +42,22 @@ fn bursts() -> Vec<Burst> {
 }
 
 /// A burst, then half of the jobs are done, then the others are cancelled, then the scale set goes. A row of the table.
-async fn runs(arc: &Installed<'_>, client: &Client, burst: &Burst) -> String {
-    let service = ActionsService::start().await;
-    let namespace = arc.namespace("runners", &[]).await;
+async fn runs(
+    arc: &impl UnderTest,
+    control_plane: &ControlPlane,
+    service: &ActionsService,
+    burst: &Burst,
+) -> String {
+    let client = control_plane.client().await.unwrap();
+    let namespace = namespace(control_plane, "runners", &[]).await;
     let manager = arc.manager(burst.tuning);
     let url = service.config_url();
     let asked = Asked { namespace: namespace.name(), name: "linux", url: &url, at_least: 0, at_most: 1000 };
     let set = arc.scale_set(&asked).await;
-    let scenario = Scenario::follow(&service, client, namespace.name(), asked.name);
-    idles(client, &asked, &set).await;
+    let scenario = Scenario::follow(service, &client, namespace.name(), asked.name);
+    if arc.name() == REAL {
+        idles(&client, &asked, &set).await;
+    }
 
     service.with(|service, _| service.faults.set_latency(Endpoint::GenerateJitConfig, burst.registration));
     let figures = scenario.burst(burst.runners, PATIENCE).await;
@@ -69,13 +78,24 @@ async fn runs(arc: &Installed<'_>, client: &Client, burst: &Burst) -> String {
     assert!(generations.iter().any(grows), "{generations:?}");
     assert_eq!(generations.last(), Some(&Stored::Raw { replicas: 0, patch_id: 0 }), "{generations:?}");
 
-    let generation = if set.runner_set() == asked.name { "one set" } else { "many sets" };
     set.delete().await;
     let left = service.with(|service, _| (service.sets().count(), service.agents().count()));
     assert_eq!(left, (0, 0), "scale sets and runners that the service still knows");
     drop(manager);
     let (tuning, registration) = (format!("{:?}", burst.tuning), burst.registration.as_millis());
-    format!("{generation:>9}{tuning:>9}{:>9}{registration:>9}{}", burst.runners, figures.row())
+    let row = format!("{:>9}{tuning:>9}{:>9}{registration:>9}{}", arc.name(), burst.runners, figures.row());
+    say(&row);
+    row
+}
+
+/// The whole table.
+fn show(rows: &[String]) {
+    let columns = ["ARC", "flags", "runners", "reg. ms"].map(|it| format!("{it:>9}")).concat();
+    let rows = rows.join("\n");
+    say(&format!(
+        "seconds from the listener's patch to the last runner at each milestone\n{columns}{}\n{rows}",
+        head()
+    ));
 }
 
 /// What our webhook and engine rely on: in the steady state the listener writes the same merge patch at every poll, with
@@ -96,16 +116,27 @@ async fn idles(client: &Client, asked: &Asked<'_>, set: &impl IsSetUp) {
 async fn a_burst_is_exact_and_leaves_nothing_behind() {
     let Some(real) = Real::from_environment() else { return };
     let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
-    let client = control_plane.client().await.unwrap();
     let arc = Installed::on(&control_plane, &real).await;
-    let columns = ["ARC", "flags", "runners", "reg. ms"].map(|it| format!("{it:>9}")).concat();
-    let mut table = vec![columns + &head()];
+    let mut rows = vec![];
     for burst in bursts() {
-        table.push(runs(&arc, &client, &burst).await);
-        say(table.last().unwrap());
+        let service = ActionsService::start().await;
+        rows.push(runs(&arc, &control_plane, &service, &burst).await);
     }
-    say(&format!(
-        "seconds from the listener's patch to the last runner at each milestone\n{}",
-        table.join("\n")
-    ));
+    show(&rows);
+}
+
+#[tokio::test]
+async fn on_the_model_a_burst_is_exact_and_leaves_nothing_behind() {
+    let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
+    let service = Arc::new(ActionsService::start().await);
+    let arc = Modelled::on(&control_plane, Generation::Release, Arc::clone(&service)).await;
+    let mut rows = vec![];
+    for generation in [Generation::Release, Generation::Master] {
+        for burst in bursts() {
+            let service = Arc::new(ActionsService::start().await);
+            let arc = arc.with(generation, Arc::clone(&service));
+            rows.push(runs(&arc, &control_plane, &service, &burst).await);
+        }
+    }
+    show(&rows);
 }

@@ -313,6 +313,15 @@ impl Borrow {
         self.runners.values().filter(|runner| runner.is_live).count()
     }
 
+    /// How many runners its listener asks for.
+    pub fn asked(&self) -> Option<usize> {
+        let replicas = match self.view.as_ref()?.stored {
+            Stored::Raw { replicas, .. } => replicas,
+            Stored::Pinned(generation) => i64::from(generation.replicas),
+        };
+        usize::try_from(replicas).ok()
+    }
+
     /// How many runners there are, those included whose EphemeralRunner we posted and do not see yet.
     pub(super) fn alive(&self) -> usize {
         self.live() + self.ours.values().filter(|runner| runner.is_unseen()).count()

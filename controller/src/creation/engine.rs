@@ -60,7 +60,7 @@ pub enum GateKey {
 }
 
 #[derive(Debug)]
-struct InFlight {
+pub(super) struct InFlight {
     set: String,
     task: Task,
     gate: GateKey,
@@ -81,12 +81,12 @@ struct Wanted {
 pub struct Engine {
     settings: Settings,
     rng: Rng,
-    sets: BTreeMap<String, Borrow>,
+    pub(super) sets: BTreeMap<String, Borrow>,
     services: BTreeMap<String, String>,
     /// The last call of each set.
     served: BTreeMap<String, CallId>,
-    gates: BTreeMap<GateKey, Gate>,
-    calls: BTreeMap<CallId, InFlight>,
+    pub(super) gates: BTreeMap<GateKey, Gate>,
+    pub(super) calls: BTreeMap<CallId, InFlight>,
     last_call: u64,
     /// Runners of sets that are not known yet: their watches know no order.
     strays: BTreeMap<String, BTreeMap<String, RunnerView>>,
@@ -190,36 +190,6 @@ impl Engine {
         }
     }
 
-    /// Whether a set is left to ARC for a while.
-    pub fn is_suspended(&self, uid: &str, now: Duration) -> bool {
-        self.sets.get(uid).is_some_and(|borrow| borrow.is_suspended(now))
-    }
-
-    /// Whether runners are being made for any set.
-    pub fn is_making(&self) -> bool {
-        self.sets.values().any(Borrow::is_making)
-    }
-
-    /// Whether this name stands in a journal.
-    pub fn knows(&self, set: &str, runner: &str) -> bool {
-        self.sets.get(set).is_some_and(|borrow| borrow.has(runner))
-    }
-
-    /// The sets that are known.
-    pub fn sets(&self) -> impl Iterator<Item = &Borrow> {
-        self.sets.values()
-    }
-
-    /// The gates, for metrics.
-    pub fn gates(&self) -> impl Iterator<Item = (&GateKey, &Gate)> {
-        self.gates.iter()
-    }
-
-    /// How many calls are under way.
-    pub fn in_flight(&self) -> usize {
-        self.calls.len()
-    }
-
     /// Takes the answer to a call.
     pub fn answered(&mut self, id: CallId, answer: Answer, now: Duration, unix_ms: i64) {
         let Some(InFlight { set, task, gate, permit }) = self.calls.remove(&id) else { return };
@@ -316,9 +286,9 @@ impl Engine {
             for wish in self.with(&place, now, unix_ms, |borrow, context| borrow.wishes(context)) {
                 let upstream = wish.task.call.upstream();
                 let key = self.key(&place.uid, upstream);
-                let ahead = ahead
-                    .entry((wish.urgency, upstream))
-                    .or_insert_with(|| under_way.get(&(place.uid.clone(), key.clone())).copied().unwrap_or(0));
+                let ahead = ahead.entry((wish.urgency, upstream)).or_insert_with(|| {
+                    under_way.get(&(place.uid.clone(), key.clone())).copied().unwrap_or(0)
+                });
                 all.push(Wanted { uid: place.uid.clone(), turn: (wish.urgency, *ahead, served), key, wish });
                 *ahead += 1;
             }
@@ -394,18 +364,5 @@ impl Engine {
         };
         let borrow = sets.entry(place.uid.clone()).or_insert_with(|| Borrow::new(place.clone(), now));
         act(borrow, &mut context)
-    }
-}
-
-/// What others want to know.
-impl Engine {
-    /// Whether a set is there.
-    pub fn has_set(&self, uid: &str) -> bool {
-        self.sets.contains_key(uid)
-    }
-
-    /// Whether a runner of that name is there.
-    pub fn has_runner(&self, set: &str, name: &str) -> bool {
-        self.sets.get(set).is_some_and(|borrow| borrow.sees(name))
     }
 }

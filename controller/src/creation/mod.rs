@@ -5,6 +5,7 @@
 //! ([`call`]); whoever runs it makes them and tells what came of them.
 
 mod answers;
+mod asked;
 pub mod borrow;
 pub mod call;
 pub mod census;

@@ -61,8 +61,10 @@ fn journals(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
         |written: &&super::borrow::Written| written.calling.is_none() && context.now >= written.not_before;
     for written in borrow.journals.iter().filter(is_free) {
         let journal = &written.journal;
-        let is_needed =
-            journal.runners.iter().any(|name| borrow.ours.get(name).is_some_and(|runner| !runner.is_settled()));
+        let is_needed = journal
+            .runners
+            .iter()
+            .any(|name| borrow.ours.get(name).is_some_and(|runner| !runner.is_settled()));
         if !is_needed {
             wishes.push(Wish::of(9, "", Call::DeleteJournal(journal.name.clone())));
         } else if !written.is_written && borrow.is_making() {

@@ -153,7 +153,8 @@ impl Borrow {
         let alive = self.alive();
         let need = wanted.saturating_sub(alive);
         // Of what may or may not be posted, nothing is posted again that would be too much.
-        let in_doubt = self.ours.values_mut().filter(|runner| runner.is_posting() && runner.calling.is_none());
+        let in_doubt =
+            self.ours.values_mut().filter(|runner| runner.is_posting() && runner.calling.is_none());
         in_doubt.take(alive.saturating_sub(wanted)).for_each(Runner::give_up);
         let begun = plan::begun(&self.ours);
         for name in begun.iter().skip(need) {

@@ -63,11 +63,13 @@ impl World {
             let replicas = usize::try_from(replicas).unwrap_or(0);
             if total < replicas {
                 arc.is_making = true;
-                let make = Event::ArcMakes { set: set.to_owned(), left: replicas - total, stamp: patch_id, total };
+                let make =
+                    Event::ArcMakes { set: set.to_owned(), left: replicas - total, stamp: patch_id, total };
                 return self.push(1, make);
             }
             if patch_id == 0 && total > replicas {
-                let idle = |name: &&String| self.store.ers.get(*name).is_some_and(|er| er.runner_id.is_some());
+                let idle =
+                    |name: &&String| self.store.ers.get(*name).is_some_and(|er| er.runner_id.is_some());
                 let cached = arc.ers.iter().filter(|(_, er)| er.is_live).map(|(name, _)| name);
                 let idle: Vec<String> = cached.filter(idle).take(total - replicas).cloned().collect();
                 idle.iter().for_each(|name| self.delete(name));

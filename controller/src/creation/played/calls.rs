@@ -61,10 +61,8 @@ impl World {
             }
         }
         // Servers give up soon after we do: nothing of a name is made once its runner was there, this late.
-        let is_creation = matches!(
-            order.task.call,
-            Call::Register | Call::CreateSecret { .. } | Call::CreateRunner { .. }
-        );
+        let is_creation =
+            matches!(order.task.call, Call::Register | Call::CreateSecret { .. } | Call::CreateRunner { .. });
         if is_late && is_creation && self.owners.contains_key(&order.task.runner) {
             return;
         }

@@ -3,8 +3,10 @@
 
 mod arc;
 mod calls;
+pub(super) mod desk;
 mod rules;
 mod store;
+mod stories;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -209,8 +211,7 @@ impl World {
         let timing = Timing::default();
         let concurrency = NonZeroU32::new(4).unwrap();
         let with_pods = self.rng.u8(..4) > 0;
-        let mut engine =
-            Engine::new(Settings { concurrency, with_pods, timing }, self.rng.u64(..));
+        let mut engine = Engine::new(Settings { concurrency, with_pods, timing }, self.rng.u64(..));
         let now = self.moment();
         self.seen.clear();
         self.flying.clear();

@@ -17,7 +17,9 @@ impl World {
         let is_ours = is_alive && is_attended && generation.is_some();
         let code = order.task.call.code();
         let is_allowed = match &order.task.call {
-            Call::CreateJournal(_) | Call::Register | Call::CreateSecret { .. } | Call::HandBack(_) => is_ours,
+            Call::CreateJournal(_) | Call::Register | Call::CreateSecret { .. } | Call::HandBack(_) => {
+                is_ours
+            }
             Call::CreateRunner { stamp } => {
                 let is_last = generation.is_some_and(|it| i64::from(it.patch_id) == *stamp);
                 if is_last && self.is_before_others(uid, name) {
@@ -47,7 +49,9 @@ impl World {
         let mut left = Vec::new();
         left.extend(store.journals.keys().map(|name| format!("journal {name}")));
         let has_runner = |name: &&String| store.ers.contains_key(*name);
-        left.extend(store.secrets.keys().filter(|name| !has_runner(name)).map(|name| format!("Secret {name}")));
+        left.extend(
+            store.secrets.keys().filter(|name| !has_runner(name)).map(|name| format!("Secret {name}")),
+        );
         left.extend(store.agents.keys().filter(|name| !has_runner(name)).map(|name| format!("agent {name}")));
         for (uid, set) in &store.sets {
             let wanted = match set.stored {

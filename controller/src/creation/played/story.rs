@@ -95,7 +95,8 @@ impl World {
         };
         let is_away = self.rng.u64(..100) < self.manners.raw;
         let Some(set) = self.store.sets.get_mut(uid) else { return };
-        let is_lent = is_published && set.is_enabled && set.is_attended && !set.is_deleting && !set.is_outdated;
+        let is_lent =
+            is_published && set.is_enabled && set.is_attended && !set.is_deleting && !set.is_outdated;
         let may = match set.stored {
             Stored::Pinned(_) => true,
             Stored::Raw { replicas: old, .. } => {

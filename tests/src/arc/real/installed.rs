@@ -46,8 +46,31 @@ pub struct ScaleSet<'c> {
     client: Client,
 }
 
+/// The namespace and identity of ARC, and a node that plays whatever runs on it.
+pub(super) async fn prepare(control_plane: &ControlPlane) -> Client {
+    control_plane.apply(&manager::identity().to_string()).unwrap();
+    let client = control_plane.client().await.unwrap();
+    Kwok::start(control_plane).unwrap().play(&client, &[kwok::node(NODE)]).await.unwrap();
+    client
+}
+
+/// A namespace in which pods can be created.
+pub async fn namespace<'c>(
+    control_plane: &'c ControlPlane,
+    name: &str,
+    labels: &[&str],
+) -> TestNamespace<'c> {
+    let namespace = TestNamespace::labelled(control_plane, name, labels).unwrap();
+    let client = control_plane.client().await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace.name());
+    until("the namespace's own ServiceAccount", || async { accounts.get_opt("default").await.unwrap() })
+        .await;
+    namespace
+}
+
 impl Asked<'_> {
-    fn is_served_by(&self, listener: &DynamicObject) -> bool {
+    /// Whether this AutoscalingListener is the one of the scale set.
+    pub(super) fn is_served_by(&self, listener: &DynamicObject) -> bool {
         let spec = &listener.data["spec"];
         spec["autoscalingRunnerSetName"] == self.name
             && spec["autoscalingRunnerSetNamespace"] == self.namespace
@@ -61,23 +84,12 @@ impl<'c> Installed<'c> {
         // Applied by the server: some are larger than the annotation that the client would write.
         control_plane.kubectl(&["apply", "--server-side", "-f", &definitions]).unwrap();
         control_plane.kubectl(&["wait", "--for=condition=Established", "-f", &definitions]).unwrap();
-        control_plane.apply(&manager::identity().to_string()).unwrap();
-        let client = control_plane.client().await.unwrap();
-        Kwok::start(control_plane).unwrap().play(&client, &[kwok::node(NODE)]).await.unwrap();
+        let client = prepare(control_plane).await;
         Self { real: real.clone(), control_plane, client }
     }
 
     pub(super) fn start_manager(&self, tuning: Tuning) -> Manager<'c> {
         Manager::start(&self.real, self.control_plane, tuning)
-    }
-
-    /// A namespace in which pods can be created.
-    pub async fn namespace(&self, name: &str, labels: &[&str]) -> TestNamespace<'c> {
-        let namespace = TestNamespace::labelled(self.control_plane, name, labels).unwrap();
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace.name());
-        until("the namespace's own ServiceAccount", || async { accounts.get_opt("default").await.unwrap() })
-            .await;
-        namespace
     }
 
     pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {

@@ -4,6 +4,7 @@
 mod installed;
 mod listener;
 mod manager;
+mod modelled;
 mod objects;
 pub mod scenario;
 pub mod timeline;
@@ -11,11 +12,12 @@ mod under_test;
 
 use std::path::{Path, PathBuf};
 
-pub use installed::{Asked, Installed, ScaleSet};
+pub use installed::{Asked, Installed, ScaleSet, namespace};
 pub use listener::Listener;
 pub use manager::{Manager, Tuning};
+pub use modelled::{InProcess, Modelled, ModelledSet};
 pub use objects::{LISTENERS, RUNNER_SETS, RUNNERS, SCALE_SETS, api};
-pub use under_test::{IsSetUp, Runs, UnderTest};
+pub use under_test::{IsSetUp, REAL, Runs, UnderTest};
 
 use crate::bed::command::say;
 use crate::required::is_passed_over;

@@ -50,7 +50,11 @@ pub const COLUMNS: [Milestone; 5] =
 impl<'s> Scenario<'s> {
     /// Follows a scale set that is set up, in a namespace of its own.
     pub fn follow(service: &'s ActionsService, client: &Client, namespace: &str, name: &str) -> Self {
-        let id = service.with(|service, _| service.sets().find(|set| set.name == name).map(|set| set.id));
+        let id = service.with(|service, _| {
+            // Who is to have a job is said by the test.
+            service.eager = false;
+            service.sets().find(|set| set.name == name).map(|set| set.id)
+        });
         Self {
             timeline: Timeline::follow(client, namespace),
             service,
@@ -90,7 +94,6 @@ impl<'s> Scenario<'s> {
         let names: BTreeSet<String> =
             self.timeline.names(Milestone::Running).into_iter().take(jobs).collect();
         self.service.with(|service, now| {
-            service.eager = false;
             for name in &names {
                 assert!(service.online(name, now), "{name} is not registered");
             }

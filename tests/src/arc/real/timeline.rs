@@ -12,7 +12,6 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::objects::{RUNNER_SETS, RUNNERS, api};
@@ -199,6 +198,6 @@ fn pod(pod: &DynamicObject) -> Vec<Milestone> {
     if pod.labels().get("actions-ephemeral-runner").map(String::as_str) != Some("True") {
         return vec![];
     }
-    let running = pod.data["status"]["phase"] == Value::from("Running");
+    let running = pod.data["status"]["phase"] == "Running";
     std::iter::once(Milestone::Pod).chain(running.then_some(Milestone::Running)).collect()
 }

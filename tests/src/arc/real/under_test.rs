@@ -2,6 +2,9 @@
 
 use super::{Asked, Installed, Manager, ScaleSet, Tuning};
 
+/// How tables call the real one.
+pub const REAL: &str = "real";
+
 /// An ARC that is installed in a cluster.
 #[allow(async_fn_in_trait, reason = "a test awaits these itself and sends them nowhere")]
 pub trait UnderTest {
@@ -59,7 +62,7 @@ impl<'c> UnderTest for Installed<'c> {
     type ScaleSet = ScaleSet<'c>;
 
     fn name(&self) -> &'static str {
-        "real"
+        REAL
     }
 
     fn manager(&self, tuning: Tuning) -> Manager<'c> {

@@ -1,0 +1,133 @@
+//! Who may be pinned: rights are asked for, everything that is known is put together, and the webhook is told.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use headstart_externals::config::Level;
+use headstart_externals::runner_sets::PublishedRunnerSet;
+use tokio::task::{JoinError, JoinSet};
+
+use super::{TICK, Term};
+use crate::creation::census::{Candidate, Judgement, Refusal};
+use crate::creation::engine::Standing;
+use crate::creation::rights;
+
+/// How often rights are asked for again.
+const RIGHTS: Duration = Duration::from_secs(60);
+
+impl Term {
+    pub(super) fn ask_for_rights(&mut self, now: Duration) {
+        let with_pods = self.means.config.borrow().runner_creation.level == Level::Pods;
+        for namespace in self.places.namespaces.keys() {
+            if self.rights_due.get(namespace).is_some_and(|due| now < *due) {
+                continue;
+            }
+            self.rights_due.insert(namespace.clone(), now + RIGHTS);
+            let (client, namespace) = (self.means.client.clone(), namespace.clone());
+            let ask = async move {
+                let missing = rights::missing(&client, &namespace, with_pods).await;
+                (namespace, missing.ok())
+            };
+            self.rights.push(ask.boxed());
+        }
+    }
+
+    /// What was asked for is known; where the API server did not answer, what was known stays.
+    pub(super) fn learned(&mut self, namespace: &str, missing: Option<Vec<String>>) {
+        let (Some(place), Some(missing)) = (self.places.namespaces.get_mut(namespace), missing) else {
+            return;
+        };
+        if !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
+            tracing::warn!(
+                namespace,
+                missing = missing.join(", "),
+                "runners here are left to ARC, since rights are missing; bind the ClusterRole headstart-runner-creation there"
+            );
+        }
+        place.missing = Some(missing);
+        self.judged = None;
+    }
+
+    /// Decides which sets may be pinned, and publishes that.
+    pub(super) fn judge(&mut self, now: Duration) {
+        if self.judged.is_some_and(|judged| now < judged + TICK) {
+            return;
+        }
+        self.judged = Some(now);
+        let mut published = Vec::new();
+        let mut states = Vec::new();
+        for (uid, set) in &self.sets {
+            let Some(view) = set.view() else { continue };
+            let tools = self.toolbox.get(uid);
+            let candidate = Candidate {
+                uid,
+                namespace: &view.namespace,
+                name: &view.name,
+                owner: &view.owner,
+                place: self.places.place(&view.namespace),
+                is_usable: tools.template.is_ok() && tools.service.is_ok(),
+                is_suspended: self.engine.is_suspended(uid, now),
+            };
+            let Judgement { is_attended, outcome } = self.census.judge(candidate, true);
+            let is_enabled = matches!(outcome, Ok(_) | Err(Refusal::Suspended));
+            let service = self.toolbox.host(uid);
+            self.engine.stands(uid, Standing { is_attended, is_enabled, service });
+            states.push(outcome.as_ref().map_or_else(|refusal| refusal.code(), |_| "published"));
+            match outcome {
+                Ok(set) => {
+                    self.refused.remove(uid);
+                    published.push(set);
+                }
+                Err(refusal) => {
+                    if self.refused.insert(uid.clone(), refusal) != Some(refusal) {
+                        let reason = refusal.code();
+                        let (namespace, name) = (&view.namespace, &view.name);
+                        tracing::debug!(
+                            namespace,
+                            set = name,
+                            reason,
+                            "the runners of this set are left to ARC"
+                        );
+                    }
+                }
+            }
+        }
+        self.means.metrics.creation().sets(states.into_iter());
+        published.sort_by(|one: &PublishedRunnerSet, other| one.uid.cmp(&other.uid));
+        self.publish(published);
+    }
+
+    fn publish(&mut self, sets: Vec<PublishedRunnerSet>) {
+        if self.published.as_ref() == Some(&sets) || self.publishing.is_some() {
+            return;
+        }
+        let publisher = self.publisher.clone();
+        let mut task = JoinSet::new();
+        task.spawn(async move { publisher.publish(sets.clone()).await.map(|()| sets) });
+        self.publishing = Some(task);
+    }
+
+    pub(super) fn has_published(
+        &mut self,
+        done: Result<anyhow::Result<Vec<PublishedRunnerSet>>, JoinError>,
+    ) -> anyhow::Result<()> {
+        self.publishing = None;
+        match done? {
+            Ok(sets) => {
+                self.publish_trouble.is_over();
+                tracing::info!(
+                    sets = sets.len(),
+                    "published the runner sets whose runners are created at once"
+                );
+                self.published = Some(sets);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if self.publish_trouble.is_news(&error) {
+                    tracing::warn!(error, "failed to publish the runner sets; trying again");
+                }
+            }
+        }
+        Ok(())
+    }
+}
