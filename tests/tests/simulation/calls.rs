@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headstart_controller::creation::call::{Answer, Call, FoundSecret, Order, Trouble, Upstream};
+use headstart_controller::creation::call::{Answer, Call, FoundSecret, Order, Trouble};
 use headstart_controller::creation::journal::{self, Journal};
 use headstart_controller::creation::template::{self, Template};
 use headstart_externals::names::RUNNER_SET_LABEL;
@@ -48,10 +48,10 @@ impl World {
                 failed
             }
             2 => {
-                // The deadline of the API server is ours; what the service has begun it may end later.
-                let most = match order.task.call.upstream() {
-                    Upstream::Kubernetes => timeout,
-                    Upstream::Service => timeout + timeout / 2,
+                // The deadline of the API server is ours. That of a registration is the service's own, and short.
+                let most = match order.task.call {
+                    Call::Register | Call::CreateJournal(_) => timeout.min(ms(3_000)),
+                    _ => timeout,
                 };
                 let late = most.mul_f64(self.rng.f64());
                 self.after(late, Event::CarryOut(term, order, now, None));

@@ -292,6 +292,7 @@ impl World {
     /// Names that a journal draws for a generation that another one was drawn for already.
     pub fn check_drawn(&mut self, order: &Order) {
         let Call::CreateJournal(journal) = &order.task.call else { return };
+        self.drawn.extend(journal.runners.iter().cloned());
         let Some(leader) = &mut self.leader else { return };
         let set = leader.seen.values().filter_map(|object| object.runner_set()).find(|set| *set.meta.uid == *order.place.uid);
         // One of an earlier generation may be tried again and again.

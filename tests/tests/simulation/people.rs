@@ -1,6 +1,6 @@
 //! Who acts beside ARC's manager and us: the listeners behind the webhook, the kubelet, jobs, and whoever makes trouble.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headstart_externals::pin::Generation;
@@ -13,6 +13,9 @@ use super::world::{Event, NAMESPACE, Reign, World, ms};
 
 /// The listener's long poll.
 const POLL: Duration = Duration::from_secs(50);
+
+/// From the end of one leader to the next one, at least.
+const HAND_OVER: Duration = Duration::from_secs(4);
 
 /// Something that somebody does to the world.
 #[derive(Clone, Debug)]
@@ -60,7 +63,8 @@ pub struct Played {
     is_message: bool,
     next: Option<Duration>,
     known: (usize, usize),
-    scheduled: BTreeSet<i64>,
+    /// Jobs that run, by the registration of their runner.
+    scheduled: BTreeMap<i64, i64>,
 }
 
 impl Played {
@@ -79,7 +83,7 @@ impl Played {
             is_message: false,
             next: None,
             known: (0, 0),
-            scheduled: BTreeSet::new(),
+            scheduled: BTreeMap::new(),
         }
     }
 
@@ -124,7 +128,14 @@ impl World {
             Act::RunnerDeleted(which) => self.runner_is_deleted(which),
             Act::Quota(most) => self.store.set_pod_quota(most),
             Act::ManagerRestarts => self.restart_manager(),
-            Act::LeaderStarts => self.leader_starts(),
+            Act::LeaderStarts => {
+                // The Lease expires first, or its holder lets go of it once its calls are done.
+                let ended = self.reigns.last().and_then(|reign| reign.until).unwrap_or_default();
+                if self.now < ended + HAND_OVER {
+                    return self.at(ended + HAND_OVER, Event::Act(Act::LeaderStarts));
+                }
+                self.leader_starts();
+            }
             Act::LeaderDies => self.leader_dies(),
             Act::RenewalsStop => {
                 let now = self.now;
@@ -223,11 +234,14 @@ impl World {
 
     /// A listener has something to do.
     pub fn listener_hears(&mut self, which: usize, life: u32) {
-        let played = &self.played[which];
-        if played.life != life || played.next != Some(self.now) || played.is_busy {
+        let played = &mut self.played[which];
+        if played.life != life || played.next != Some(self.now) {
             return;
         }
-        self.played[which].next = None;
+        played.next = None;
+        if played.is_busy {
+            return;
+        }
         self.jobs_started(which);
         let Some(patch) = self.next_patch(which) else { return };
         let is_past_webhook = self.rng.u64(..100) < self.manners.past_webhook;
@@ -298,10 +312,13 @@ impl World {
     /// Jobs of a scale set were assigned, started or completed.
     fn jobs_moved(&mut self, which: usize) {
         let set = self.played[which].scale_set_id;
-        let running = self.service.jobs(set).filter(|job| matches!(job.state, JobState::Running(_)));
-        let running: Vec<i64> = running.map(|job| job.id).collect();
-        for job in running {
-            if self.played[which].scheduled.insert(job) {
+        let running = self.service.jobs(set).filter_map(|job| match job.state {
+            JobState::Running(agent) => Some((job.id, agent)),
+            _ => None,
+        });
+        let running: Vec<(i64, i64)> = running.collect();
+        for (job, agent) in running {
+            if self.played[which].scheduled.insert(job, agent).is_none() {
                 let wait = self.between(200, 20_000);
                 self.after(wait, Event::JobEnds(set, job));
             }
@@ -317,16 +334,18 @@ impl World {
 
     /// A job ends, and its runner with it.
     pub fn job_ends(&mut self, set: i64, job: i64) {
-        let state = self.service.jobs(set).find(|known| known.id == job).map(|known| known.state.clone());
-        if let Some(JobState::Running(agent)) = state
-            && let Some(agent) = self.service.agent_by_id(agent)
+        let which = self.which(set);
+        let agent = self.played[which].scheduled.get(&job).copied();
+        if let Some(agent) = agent
+            && let Some(name) = self.service.agent_by_id(agent).map(|agent| agent.name.clone())
         {
-            let key = Key::new(NAMESPACE, &agent.name);
-            self.tell(|_| format!("the job of {} ends", key.name));
-            self.exits(&key, 0);
+            self.tell(|_| format!("the job of {name} ends"));
+            self.exits(&Key::new(NAMESPACE, &name), 0);
+            // Also where the scale set is gone, and the job with it.
+            self.service.forget(agent);
         }
         self.service.complete(&[job], self.now);
-        self.jobs_moved(self.which(set));
+        self.jobs_moved(which);
     }
 
     fn all_jobs_end(&mut self) {

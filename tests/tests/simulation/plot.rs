@@ -134,11 +134,12 @@ impl World {
             (20, Act::Drained(number)),
             (12, Act::Upgraded(number)),
             (12, Act::Unpublished(number)),
-            (8, Act::PinnedAfterRaw(number, ms(20))),
-            (8, Act::PinnedAfterRaw(number, ms(1_000))),
             (6, Act::RunnerDeleted(number)),
         ];
-        for (rarely, act) in troubles {
+        // Nobody can tell that ARC is about to begin if it takes longer for that than the guard waits.
+        let early = [(8, Act::PinnedAfterRaw(number, ms(20))), (8, Act::PinnedAfterRaw(number, ms(1_000)))];
+        let early = early.into_iter().filter(|_| self.manners.arc_lag < 100);
+        for (rarely, act) in troubles.into_iter().chain(early).collect::<Vec<_>>() {
             if self.rng.u8(..rarely) == 0 {
                 let at = self.moment();
                 self.at(at, Event::Act(act));

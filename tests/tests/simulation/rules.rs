@@ -6,6 +6,7 @@ use std::time::Duration;
 use headstart_controller::creation::call::Order;
 use headstart_controller::creation::journal;
 use headstart_externals::pin::{Generation, Stored};
+use headstart_webhook::runner_sets::known::LEADER_SILENT_AFTER;
 use headstart_tests::arc::model::calls::Creation;
 use headstart_tests::arc::model::manager::Change;
 use headstart_tests::arc::model::{
@@ -139,7 +140,9 @@ impl World {
 
     /// No generation is lent for longer than a heartbeat once all is well.
     fn check_lent(&mut self) {
-        let peace = self.manners.end;
+        // Where no leader is left, the webhook hears of that later.
+        let silent = if self.manners.has_controller { Duration::ZERO } else { LEADER_SILENT_AFTER };
+        let peace = self.manners.end + silent;
         let late = self.watched.values().find(|watched| {
             watched.deleting.is_none() && watched.pinned.is_some_and(|since| self.now > since.max(peace) + LENT)
         });
@@ -300,7 +303,9 @@ impl World {
         }
         for agent in self.service.agents() {
             let runner = named(&agent.name).filter(|runner| runner.status.runner_id == agent.id);
-            if runner.is_none() && self.manners.has_controller {
+            // A manager that is killed in between forgets registrations of its own.
+            let is_ours = self.drawn.contains(&agent.name) || self.arc_life == 0;
+            if runner.is_none() && self.manners.has_controller && is_ours {
                 left.push(format!("registration {} of {}", agent.id, agent.name));
             }
         }

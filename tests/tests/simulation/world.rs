@@ -86,6 +86,8 @@ pub struct World {
     pub violation: Option<String>,
     pub posted: BTreeMap<String, u32>,
     pub ending: BTreeSet<Text>,
+    /// Every name that was ever drawn by us.
+    pub drawn: BTreeSet<String>,
     next: BTreeMap<(Duration, u64), Event>,
     counter: u64,
     seen: usize,
@@ -122,6 +124,7 @@ impl World {
             violation: None,
             posted: BTreeMap::new(),
             ending: BTreeSet::new(),
+            drawn: BTreeSet::new(),
             next: BTreeMap::new(),
             counter: 0,
             seen: 0,
