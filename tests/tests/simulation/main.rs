@@ -64,6 +64,37 @@ fn no_schedule_breaks_a_rule() {
     println!("{seeds} schedules in {:.1} s", started.elapsed().as_secs_f64());
 }
 
+/// Each rule, broken on purpose, is noticed within the sample; says by which seed and how.
+macro_rules! noticed {
+    ($($test:ident: $broken:ident;)+) => {
+        $(#[test]
+        fn $test() {
+            let Some((seed, violation)) = first_failure(SAMPLE, Broken::$broken) else {
+                panic!("no schedule notices that {:?} is broken", Broken::$broken);
+            };
+            println!("seed {seed}: {violation}");
+        })+
+    };
+}
+
+noticed! {
+    without_the_quiet_guard: QuietGuard;
+    with_all_stamped_alike: AllStampedAlike;
+    with_the_need_counted_anew: NeedCountedAnew;
+    with_a_hand_back_that_tests_nothing: HandBackUntested;
+    with_a_second_post_under_a_new_name: PostedUnderNewName;
+    with_the_secret_after_the_runner: SecretLate;
+    with_runners_without_owner: OwnerMissing;
+    with_runners_without_finalizers: FinalizersMissing;
+    with_the_journal_after_the_registration: JournalLate;
+    with_journals_that_nobody_inherits: JournalsIgnored;
+    without_patience: Impatience;
+    with_a_pin_although_arc_owes: OwedIgnored;
+    with_a_pin_although_the_leader_is_silent: SilenceIgnored;
+    with_raw_generations_unheard: RawUnheard;
+    with_deletions_unheard: DeletionUnheard;
+}
+
 #[test]
 #[ignore = "by hand: one seed as the variables SEED and BROKEN say"]
 fn one_seed() {

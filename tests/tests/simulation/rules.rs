@@ -303,8 +303,8 @@ impl World {
         }
         for agent in self.service.agents() {
             let runner = named(&agent.name).filter(|runner| runner.status.runner_id == agent.id);
-            // A manager that is killed in between forgets registrations of its own.
-            let is_ours = self.drawn.contains(&agent.name) || self.arc_life == 0;
+            // ARC forgets one of its own if the runner goes before its status names it (arc.md §5, case 8).
+            let is_ours = self.drawn.contains(&agent.name);
             if runner.is_none() && self.manners.has_controller && is_ours {
                 left.push(format!("registration {} of {}", agent.id, agent.name));
             }
