@@ -202,7 +202,7 @@ impl World {
         let version = self.set(&key).map(|set| (set.meta.uid.to_string(), set.meta.version));
         let (uid, version) = version.ok_or(Trouble::NotFound)?;
         let generation = self.watched.get(&uid).and_then(|watched| watched.generation(version));
-        self.after(ms(12_000), Event::Check(key, self.now));
+        self.after(ms(6_000), Event::Check(key, self.now));
         Ok(Answer::Returned { generation: generation.unwrap() })
     }
 

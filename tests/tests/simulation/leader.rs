@@ -149,9 +149,10 @@ impl World {
 
     fn feed(&mut self, object: &Object) {
         let (now, meta) = (self.now, object.meta());
+        let is_deleting = meta.deleting && self.broken != Broken::DeletionUnheard;
         let place = json!({
             "uid": *meta.uid, "namespace": *meta.key.namespace, "name": *meta.key.name,
-            "deletionTimestamp": meta.deleting.then_some("2026-01-01T00:00:00Z"),
+            "deletionTimestamp": is_deleting.then_some("2026-01-01T00:00:00Z"),
         });
         let view = object.runner_set().and_then(|set| self.set_view(set));
         let Some(leader) = &mut self.leader else { return };
@@ -193,13 +194,14 @@ impl World {
                     && let Some(leader) = &mut self.leader
                 {
                     // The plan is made anew once it is for something else.
-                    generation.replicas += 1;
+                    generation.replicas = generation.replicas.saturating_sub(1);
                     leader.engine.set(SetView { stored: Stored::Pinned(generation), ..view.clone() }, now);
                     let step = leader.engine.step(now, unix_ms);
                     leader.engine.set(view, now);
                     step.orders.into_iter().for_each(|order| self.begin(order));
                 }
             }
+            _ if broken == Broken::DeletionUnheard => {}
             _ => leader.census.gone(uid),
         }
     }

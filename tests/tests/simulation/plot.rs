@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use headstart_tests::arc::model::{Flags, Generation, Key, Kind, Meta, Object, Phase, SCALE_SET_FINALIZER, ScaleSet};
 
+use super::broken::Broken;
 use super::people::{Act, Played};
 use super::world::{Event, NAMESPACE, World, ms};
 
@@ -47,12 +48,12 @@ const REST: Duration = Duration::from_secs(1_100);
 
 impl Manners {
     /// Draws them.
-    pub fn draw(rng: &mut Rng) -> Self {
+    pub fn draw(rng: &mut Rng, focus: Broken) -> Self {
         let generation = [Generation::Master, Generation::Release][rng.usize(..2)];
         let flags = if rng.bool() { Flags::stock(generation) } else { Flags::tuned(generation) };
         let end = ms(rng.u64(8_000..30_000));
         let from = ms(rng.u64(1_000..8_000));
-        Self {
+        let mut manners = Self {
             flags,
             arc_latency: [6, 40, 120][rng.usize(..3)],
             arc_lag: [4, 40, 400][rng.usize(..3)],
@@ -66,17 +67,37 @@ impl Manners {
             has_controller: rng.u8(..8) != 0,
             with_pods: rng.u8(..4) != 0,
             partition: (rng.u8(..6) == 0).then(|| (from, (from + ms(rng.u64(500..20_000))).min(end))),
+        };
+        match focus {
+            Broken::QuietGuard | Broken::OwedIgnored => manners.arc_lag = 4,
+            Broken::AllStampedAlike => (manners.with_pods, manners.past_webhook) = (true, 0),
+            Broken::DeletionUnheard => manners.registration = 2_000,
+            _ => {}
         }
+        manners
+    }
+}
+
+/// What happens where a rule is needed most.
+fn trouble(number: usize, focus: Broken) -> Option<Act> {
+    match focus {
+        Broken::QuietGuard | Broken::OwedIgnored => Some(Act::PinnedAfterRaw(number, ms(20))),
+        Broken::NeedCountedAnew => Some(Act::RunnerDeleted(number)),
+        Broken::DeletionUnheard => Some(Act::Deleted(number)),
+        Broken::AllStampedAlike => Some(Act::Quota(Some(1))),
+        Broken::RawUnheard => Some(Act::ListenerRestarts(number)),
+        Broken::JournalsIgnored | Broken::SilenceIgnored => Some(Act::LeaderDies),
+        _ => None,
     }
 }
 
 impl World {
     /// Draws what will happen.
-    pub fn plot(&mut self) {
+    pub fn plot(&mut self, focus: Broken) {
         let sets = 1 + usize::from(self.rng.u8(..3) == 0) + usize::from(self.rng.u8(..6) == 0);
         for number in 0..sets {
             self.install(number);
-            self.plot_jobs(number);
+            self.plot_jobs(number, focus);
             self.plot_troubles(number);
         }
         self.plot_controllers();
@@ -111,12 +132,16 @@ impl World {
         self.played.push(Played::new(key, scale_set_id, min));
     }
 
-    fn plot_jobs(&mut self, number: usize) {
+    fn plot_jobs(&mut self, number: usize, focus: Broken) {
         let end = self.manners.end;
         let mut at = self.between(2_000, 4_000);
         while at < end {
             let count = self.rng.usize(1..=self.manners.most);
             self.at(at, Event::Act(Act::Jobs(number, count)));
+            if let Some(act) = trouble(number, focus) {
+                let wait = self.between(50, 1_500);
+                self.at(at + wait, Event::Act(act));
+            }
             // Many bursts come in pieces.
             at += match self.rng.u8(..6) {
                 0 => ms(20),

@@ -88,6 +88,8 @@ pub struct World {
     pub ending: BTreeSet<Text>,
     /// Every name that was ever drawn by us.
     pub drawn: BTreeSet<String>,
+    /// Those of which a runner was there and is gone.
+    pub lived: BTreeSet<Text>,
     next: BTreeMap<(Duration, u64), Event>,
     counter: u64,
     seen: usize,
@@ -99,10 +101,10 @@ pub struct World {
 }
 
 impl World {
-    /// The world of a seed, before anything has happened.
-    pub fn new(seed: u64, broken: Broken, with_story: bool) -> Self {
+    /// The world of a seed, before anything has happened: with a rule broken, and rich in what that rule is for.
+    pub fn new(seed: u64, broken: Broken, focus: Broken, with_story: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let manners = Manners::draw(&mut rng);
+        let manners = Manners::draw(&mut rng, focus);
         let flags = manners.flags;
         let mut service = Service::new("http://service", 0);
         service.eager = true;
@@ -125,6 +127,7 @@ impl World {
             posted: BTreeMap::new(),
             ending: BTreeSet::new(),
             drawn: BTreeSet::new(),
+            lived: BTreeSet::new(),
             next: BTreeMap::new(),
             counter: 0,
             seen: 0,
@@ -135,7 +138,7 @@ impl World {
             story: with_story.then(Vec::new),
             rng,
         };
-        world.plot();
+        world.plot(focus);
         world
     }
 
