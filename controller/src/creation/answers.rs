@@ -39,7 +39,7 @@ impl Borrow {
             Call::HandBack(generation) => self.hand_back_answered(*generation, answer, pause, context),
             Call::CreateJournal(journal) => self.journal_written(&journal.name, answer, pause, context),
             Call::DeleteJournal(name) => self.journal_deleted(name, answer, pause, context.now),
-            call => self.runner_answered(&task.runner, call, answer, pause, context),
+            _ => self.runner_answered(task, answer, pause, context),
         }
     }
 
@@ -123,14 +123,8 @@ impl Borrow {
         }
     }
 
-    fn runner_answered(
-        &mut self,
-        name: &str,
-        call: &Call,
-        answer: Answer,
-        pause: Duration,
-        context: &mut Context<'_>,
-    ) {
+    fn runner_answered(&mut self, task: &Task, answer: Answer, pause: Duration, context: &mut Context<'_>) {
+        let (name, call) = (task.runner.as_str(), &task.call);
         let Some(runner) = self.ours.get_mut(name) else { return };
         let (now, patience) = (context.now, context.timing.patience);
         let progress = runner.answered(call, answer, now, patience);

@@ -244,25 +244,26 @@ impl Engine {
         let wishes = self.wishes(now, unix_ms);
         let mut closed: Vec<(GateKey, Option<Duration>)> = Vec::new();
         let (mut wake, mut is_stopped) = (None::<Duration>, false);
-        for Wanted { uid, key, wish, .. } in wishes {
-            if let Some((_, open)) = closed.iter().find(|(closed, _)| *closed == key) {
-                is_stopped |= open.is_some() && self.breaker_is_open(&uid, &wish.task, &key, now, unix_ms);
+        for wanted in wishes {
+            let key = &wanted.key;
+            if let Some((_, open)) = closed.iter().find(|(closed, _)| closed == key) {
+                is_stopped |= open.is_some() && self.breaker_is_open(&wanted, now, unix_ms);
                 continue;
             }
             let concurrency = self.settings.concurrency;
             let gate = self.gates.entry(key.clone()).or_insert_with(|| Gate::new(concurrency));
             let until = match gate.admit(now) {
                 Admission::Go(permit) => {
-                    orders.extend(self.begin(&uid, wish.task, key, permit, now));
+                    orders.extend(self.begin(wanted, permit, now));
                     continue;
                 }
                 Admission::Wait { until } => {
-                    closed.push((key, None));
+                    closed.push((key.clone(), None));
                     until
                 }
                 Admission::Open { until } => {
-                    is_stopped |= self.breaker_is_open(&uid, &wish.task, &key, now, unix_ms);
-                    closed.push((key, Some(until)));
+                    is_stopped |= self.breaker_is_open(&wanted, now, unix_ms);
+                    closed.push((key.clone(), Some(until)));
                     Some(until)
                 }
             };
@@ -297,38 +298,25 @@ impl Engine {
         all
     }
 
-    fn begin(
-        &mut self,
-        uid: &str,
-        task: Task,
-        gate: GateKey,
-        permit: Permit,
-        now: Duration,
-    ) -> Option<Order> {
-        let borrow = self.sets.get_mut(uid)?;
+    fn begin(&mut self, wanted: Wanted, permit: Permit, now: Duration) -> Option<Order> {
+        let Wanted { uid, key: gate, wish: Wish { task, .. }, .. } = wanted;
+        let borrow = self.sets.get_mut(&uid)?;
         self.last_call += 1;
         let id = CallId(self.last_call);
-        self.served.insert(uid.to_owned(), id);
+        self.served.insert(uid.clone(), id);
         borrow.begin(id, &task, now);
         let place = borrow.place().clone();
-        self.calls.insert(id, InFlight { set: uid.to_owned(), task: task.clone(), gate, permit });
+        self.calls.insert(id, InFlight { set: uid, task: task.clone(), gate, permit });
         Some(Order { id, place, task })
     }
 
     /// A set whose runners cannot be made gives them back; what only cleans up waits.
-    fn breaker_is_open(
-        &mut self,
-        uid: &str,
-        task: &Task,
-        key: &GateKey,
-        now: Duration,
-        unix_ms: i64,
-    ) -> bool {
-        let Some(borrow) = self.sets.get(uid) else { return false };
-        if !borrow.is_making() || borrow.goal(&task.runner) == Some(Goal::Unmake) {
+    fn breaker_is_open(&mut self, wanted: &Wanted, now: Duration, unix_ms: i64) -> bool {
+        let Some(borrow) = self.sets.get(&wanted.uid) else { return false };
+        if !borrow.is_making() || borrow.goal(&wanted.wish.task.runner) == Some(Goal::Unmake) {
             return false;
         }
-        let upstream = match key {
+        let upstream = match wanted.key {
             GateKey::Kubernetes => "the API server",
             GateKey::Service(_) => "the Actions service",
         };

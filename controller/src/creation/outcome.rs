@@ -71,6 +71,15 @@ impl Runner {
                 self.is_last_look = false;
                 next
             }
+            (_, answer, _) => return self.runner_succeeded(call, answer),
+        };
+        self.stage = next;
+        Progress::Further
+    }
+
+    /// The same for what is about the EphemeralRunner.
+    fn runner_succeeded(&mut self, call: &Call, answer: Answer) -> Progress {
+        let next = match (call, answer, &self.stage) {
             (Call::CreateRunner { .. }, Answer::Created(uid), Stage::Stored { runner_id }) => {
                 self.posted(*runner_id, uid);
                 return Progress::Further;

@@ -9,16 +9,16 @@ use super::{Event, World};
 
 /// What ARC's cache shows of a runner.
 #[derive(Clone, Copy, Debug)]
-pub struct Cached {
+pub(super) struct Cached {
     stamp: i64,
     is_live: bool,
 }
 
 /// What ARC knows of one set.
 #[derive(Debug, Default)]
-pub struct Arc {
-    pub stored: Option<Stored>,
-    pub ers: BTreeMap<String, Cached>,
+pub(super) struct Arc {
+    pub(super) stored: Option<Stored>,
+    pub(super) ers: BTreeMap<String, Cached>,
     /// Whether it is inside its own loop.
     is_making: bool,
     is_due: bool,
@@ -26,7 +26,7 @@ pub struct Arc {
 
 impl World {
     /// ARC's cache learns what became of a runner.
-    pub fn arc_sees(&mut self, set: &str, name: &str, stamp: Option<(i64, bool)>) {
+    pub(super) fn arc_sees(&mut self, set: &str, name: &str, stamp: Option<(i64, bool)>) {
         let arc = self.arcs.entry(set.to_owned()).or_default();
         match stamp {
             Some((stamp, is_live)) => drop(arc.ers.insert(name.to_owned(), Cached { stamp, is_live })),
@@ -35,7 +35,7 @@ impl World {
         self.arc_is_due(set);
     }
 
-    pub fn arc_is_due(&mut self, set: &str) {
+    pub(super) fn arc_is_due(&mut self, set: &str) {
         let arc = self.arcs.entry(set.to_owned()).or_default();
         if !arc.is_due {
             arc.is_due = true;
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    pub fn arc_pass(&mut self, set: &str) {
+    pub(super) fn arc_pass(&mut self, set: &str) {
         let arc = self.arcs.entry(set.to_owned()).or_default();
         arc.is_due = false;
         let Some(kept) = self.store.sets.get(set) else { return };
@@ -87,7 +87,7 @@ impl World {
     }
 
     /// One more runner of ARC's own loop, which goes on whatever is stored by now.
-    pub fn arc_makes(&mut self, set: &str, left: usize, stamp: i64, total: usize) {
+    pub(super) fn arc_makes(&mut self, set: &str, left: usize, stamp: i64, total: usize) {
         if left == 0 || !self.store.sets.contains_key(set) {
             if let Some(arc) = self.arcs.get_mut(set) {
                 arc.is_making = false;
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// ARC comes upon a runner: its status, and its Pod.
-    pub fn arc_finishes(&mut self, name: &str) {
+    pub(super) fn arc_finishes(&mut self, name: &str) {
         let secret = self.store.secrets.get(name).copied();
         let Some(er) = self.store.ers.get_mut(name).filter(|er| !er.is_deleting) else { return };
         match secret {
@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Begins to delete a runner: its registration goes first, if ARC knows it.
-    pub fn delete(&mut self, name: &str) {
+    pub(super) fn delete(&mut self, name: &str) {
         let Some(er) = self.store.ers.get_mut(name).filter(|er| !er.is_deleting) else { return };
         er.is_deleting = true;
         let known = er.runner_id;
@@ -145,7 +145,7 @@ impl World {
         self.push(at, Event::Gone(name.to_owned()));
     }
 
-    pub fn gone(&mut self, name: &str) {
+    pub(super) fn gone(&mut self, name: &str) {
         self.store.ers.remove(name);
         self.store.secrets.remove(name);
         self.store.pods.remove(name);

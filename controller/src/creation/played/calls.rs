@@ -19,7 +19,7 @@ impl World {
         let takes = 1 + self.rng.u64(..self.manners.latency);
         let is_fine = self.now > END || self.rng.u64(..100) >= self.manners.faults;
         let reply = is_fine.then(|| 1 + self.rng.u64(..self.manners.latency / 4));
-        let carry_out = |reply, is_late| Event::CarryOut { term, order, epoch, reply, is_late };
+        let carry_out = |reply, is_late| Event::CarryOut(Flight { term, order, epoch, reply, is_late });
         if is_fine {
             return self.push(takes, carry_out(reply, false));
         }
@@ -38,14 +38,8 @@ impl World {
         self.push(after, Event::Answered { term, id, answer: Answer::Trouble(trouble) });
     }
 
-    pub(super) fn carry_out(
-        &mut self,
-        term: u32,
-        order: Order,
-        epoch: u32,
-        reply: Option<u64>,
-        is_late: bool,
-    ) {
+    pub(super) fn carry_out(&mut self, flight: Flight) {
+        let Flight { term, order, epoch, reply, is_late } = flight;
         if term != self.term && !is_late {
             // The leader that made it is dead: it is lost, carried out, or carried out late.
             let is_removal = matches!(order.task.call, Call::DeleteSecret | Call::RemoveAgent(_));
@@ -55,7 +49,8 @@ impl World {
                 1 if is_removal => return,
                 1 => {
                     let at = self.rng.u64(..LATE);
-                    return self.push(at, Event::CarryOut { term, order, epoch, reply, is_late: true });
+                    return self
+                        .push(at, Event::CarryOut(Flight { term, order, epoch, reply, is_late: true }));
                 }
                 _ => {}
             }

@@ -13,31 +13,31 @@ use crate::creation::report::News;
 use crate::creation::view::{RunnerView, SetView};
 
 /// The engine and what was seen of it.
-pub struct Desk {
-    pub engine: Engine,
-    pub now: Duration,
+pub(super) struct Desk {
+    pub(super) engine: Engine,
+    pub(super) now: Duration,
     /// Calls that are not answered yet.
-    pub open: Vec<Order>,
-    pub news: Vec<News>,
+    pub(super) open: Vec<Order>,
+    pub(super) news: Vec<News>,
     /// Every call that was ordered: its code, its runner, and its stamp if it has one.
-    pub calls: Vec<(&'static str, String, Option<i64>)>,
-    pub generation: i64,
-    pub counted: usize,
+    pub(super) calls: Vec<(&'static str, String, Option<i64>)>,
+    pub(super) generation: i64,
+    pub(super) counted: usize,
     /// Whether runners that are made are shown at once.
-    pub is_shown: bool,
+    pub(super) is_shown: bool,
     ids: i64,
 }
 
-pub fn pinned(replicas: u32, patch_id: u32) -> Stored {
+pub(super) fn pinned(replicas: u32, patch_id: u32) -> Stored {
     Stored::Pinned(Generation { replicas, patch_id })
 }
 
-pub fn quota() -> Answer {
+pub(super) fn quota() -> Answer {
     Answer::Trouble(Trouble::Quota("exceeded quota: q".to_owned()))
 }
 
 impl Desk {
-    pub fn new(concurrency: u32) -> Self {
+    pub(super) fn new(concurrency: u32) -> Self {
         let concurrency = NonZeroU32::new(concurrency).unwrap();
         let settings = Settings { concurrency, with_pods: true, timing: Timing::default() };
         Self {
@@ -54,12 +54,12 @@ impl Desk {
     }
 
     /// Shows the set `u` as stored; every other set by [`Self::show_set`].
-    pub fn show(&mut self, stored: Stored) {
+    pub(super) fn show(&mut self, stored: Stored) {
         self.generation += 1;
         self.show_set("u", stored);
     }
 
-    pub fn show_set(&mut self, uid: &str, stored: Stored) {
+    pub(super) fn show_set(&mut self, uid: &str, stored: Stored) {
         let view = SetView {
             uid: uid.to_owned(),
             namespace: "n".to_owned(),
@@ -76,13 +76,13 @@ impl Desk {
         self.engine.stands(uid, standing);
     }
 
-    pub fn show_runner(&mut self, set: &str, name: &str) {
+    pub(super) fn show_runner(&mut self, set: &str, name: &str) {
         let (set, stamp) = (set.to_owned(), Some(1));
         let view = RunnerView { name: name.to_owned(), uid: format!("of-{name}"), set, stamp, is_live: true };
         self.engine.runner(view, self.now);
     }
 
-    pub fn step(&mut self) -> Option<Duration> {
+    pub(super) fn step(&mut self) -> Option<Duration> {
         let unix = 1_700_000_000_000 + i64::try_from(self.now.as_millis()).unwrap();
         let step = self.engine.step(self.now, unix);
         for order in step.orders {
@@ -98,13 +98,13 @@ impl Desk {
     }
 
     /// Lets time pass, with a step at the end.
-    pub fn pass(&mut self, millis: u64) {
+    pub(super) fn pass(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);
         self.step();
     }
 
     /// Answers the oldest open call of that code.
-    pub fn answer(&mut self, code: &str, answer: Answer) -> String {
+    pub(super) fn answer(&mut self, code: &str, answer: Answer) -> String {
         let at = self.open.iter().position(|order| order.task.call.code() == code);
         let order = self.open.remove(at.unwrap_or_else(|| panic!("no {code} in {:?}", self.open)));
         self.engine.answered(order.id, answer, self.now, 0);
@@ -112,7 +112,7 @@ impl Desk {
     }
 
     /// Steps and answers well what is not held back, until nothing is left to answer.
-    pub fn run(&mut self, held: &[&str]) {
+    pub(super) fn run(&mut self, held: &[&str]) {
         self.step();
         while let Some(at) = self.open.iter().position(|order| !held.contains(&order.task.call.code())) {
             let order = self.open.remove(at);
@@ -128,7 +128,7 @@ impl Desk {
         }
     }
 
-    pub fn well(&mut self, call: &Call, name: &str) -> Answer {
+    pub(super) fn well(&mut self, call: &Call, name: &str) -> Answer {
         self.ids += 1;
         match call {
             Call::Register => {
@@ -143,11 +143,11 @@ impl Desk {
         }
     }
 
-    pub fn count(&self, code: &str) -> usize {
+    pub(super) fn count(&self, code: &str) -> usize {
         self.calls.iter().filter(|(called, ..)| *called == code).count()
     }
 
-    pub fn stamps(&self) -> Vec<i64> {
+    pub(super) fn stamps(&self) -> Vec<i64> {
         self.calls.iter().filter_map(|(.., stamp)| *stamp).collect()
     }
 }

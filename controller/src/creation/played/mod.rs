@@ -9,7 +9,7 @@ mod store;
 mod stories;
 mod story;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ enum Event {
     ArcPass(String),
     ArcMakes { set: String, left: usize, stamp: i64, total: usize },
     ArcFinishes(String),
-    CarryOut { term: u32, order: Order, epoch: u32, reply: Option<u64>, is_late: bool },
+    CarryOut(Flight),
     Answered { term: u32, id: CallId, answer: Answer },
     Wake,
     Gone(String),
@@ -51,6 +51,18 @@ enum Event {
     Start,
     Sweep(u32),
     Change(u8, String),
+}
+
+/// A call on its way.
+#[derive(Clone, Debug)]
+struct Flight {
+    term: u32,
+    order: Order,
+    /// That of the set, as the engine saw it when it ordered the call.
+    epoch: u32,
+    /// When the answer comes after it, if one comes.
+    reply: Option<u64>,
+    is_late: bool,
 }
 
 /// How bad a world is.
@@ -177,9 +189,7 @@ impl World {
             Event::ArcPass(set) => self.arc_pass(&set),
             Event::ArcMakes { set, left, stamp, total } => self.arc_makes(&set, left, stamp, total),
             Event::ArcFinishes(name) => self.arc_finishes(&name),
-            Event::CarryOut { term, order, epoch, reply, is_late } => {
-                self.carry_out(term, order, epoch, reply, is_late);
-            }
+            Event::CarryOut(flight) => self.carry_out(flight),
             Event::Wake if self.wake == Some(self.now) => self.step(),
             Event::Wake => {}
             Event::Gone(name) => self.gone(&name),

@@ -12,26 +12,25 @@ use crate::creation::view::{RunnerView, SetView};
 
 /// A stored EphemeralRunnerSet.
 #[derive(Clone, Debug)]
-pub struct Set {
-    pub uid: String,
-    pub stored: Stored,
-    pub generation: i64,
-    pub counted: usize,
-    pub is_deleting: bool,
-    pub is_outdated: bool,
-    pub is_attended: bool,
-    pub is_enabled: bool,
-    pub is_gone: bool,
+pub(super) struct Set {
+    pub(super) uid: String,
+    pub(super) stored: Stored,
+    pub(super) generation: i64,
+    pub(super) counted: usize,
+    pub(super) is_deleting: bool,
+    pub(super) is_outdated: bool,
+    pub(super) is_attended: bool,
+    pub(super) is_enabled: bool,
     /// Counts how often something raw was stored.
-    pub epoch: u32,
+    pub(super) epoch: u32,
     /// Most runners that were asked for since.
-    pub most: usize,
+    pub(super) most: usize,
     /// Whether more of them than ours may come in this epoch.
-    pub is_excused: bool,
+    pub(super) is_excused: bool,
 }
 
 impl Set {
-    pub fn new(uid: &str) -> Self {
+    pub(super) fn new(uid: &str) -> Self {
         Self {
             uid: uid.to_owned(),
             stored: Stored::Raw { replicas: 0, patch_id: 0 },
@@ -41,14 +40,13 @@ impl Set {
             is_outdated: false,
             is_attended: true,
             is_enabled: true,
-            is_gone: false,
             epoch: 0,
             most: 0,
             is_excused: false,
         }
     }
 
-    pub fn view(&self) -> SetView {
+    pub(super) fn view(&self) -> SetView {
         SetView {
             uid: self.uid.clone(),
             namespace: "n".to_owned(),
@@ -62,7 +60,7 @@ impl Set {
         }
     }
 
-    pub fn store(&mut self, stored: Stored) {
+    pub(super) fn store(&mut self, stored: Stored) {
         if self.stored == stored {
             return;
         }
@@ -84,50 +82,50 @@ fn count(generation: Generation) -> usize {
 
 /// A stored EphemeralRunner.
 #[derive(Clone, Debug)]
-pub struct Er {
-    pub uid: String,
-    pub set: String,
-    pub stamp: i64,
-    pub is_deleting: bool,
-    pub runner_id: Option<i64>,
+pub(super) struct Er {
+    pub(super) uid: String,
+    pub(super) set: String,
+    pub(super) stamp: i64,
+    pub(super) is_deleting: bool,
+    pub(super) runner_id: Option<i64>,
 }
 
 /// Which quotas are exhausted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Quotas {
-    pub secrets: usize,
-    pub runners: usize,
-    pub pods: usize,
+pub(super) struct Quotas {
+    pub(super) secrets: usize,
+    pub(super) runners: usize,
+    pub(super) pods: usize,
 }
 
 /// All that is stored.
 #[derive(Debug, Default)]
-pub struct Store {
-    pub sets: BTreeMap<String, Set>,
-    pub ers: BTreeMap<String, Er>,
-    pub secrets: BTreeMap<String, i64>,
-    pub agents: BTreeMap<String, i64>,
-    pub pods: BTreeSet<String>,
-    pub journals: BTreeMap<String, Journal>,
-    pub quotas: Quotas,
+pub(super) struct Store {
+    pub(super) sets: BTreeMap<String, Set>,
+    pub(super) ers: BTreeMap<String, Er>,
+    pub(super) secrets: BTreeMap<String, i64>,
+    pub(super) agents: BTreeMap<String, i64>,
+    pub(super) pods: BTreeSet<String>,
+    pub(super) journals: BTreeMap<String, Journal>,
+    pub(super) quotas: Quotas,
     last: i64,
     /// The first rule that was broken.
-    pub broken: Option<String>,
+    pub(super) broken: Option<String>,
     /// Objects that changed since they were last asked for: sets and runners.
-    pub changed: Vec<(bool, String)>,
+    pub(super) changed: Vec<(bool, String)>,
 }
 
 impl Store {
-    pub fn number(&mut self) -> i64 {
+    pub(super) fn number(&mut self) -> i64 {
         self.last += 1;
         self.last
     }
 
-    pub fn break_rule(&mut self, what: String) {
+    pub(super) fn break_rule(&mut self, what: String) {
         self.broken.get_or_insert(what);
     }
 
-    pub fn view(&self, name: &str) -> Option<RunnerView> {
+    pub(super) fn view(&self, name: &str) -> Option<RunnerView> {
         self.ers.get(name).map(|er| RunnerView {
             name: name.to_owned(),
             uid: er.uid.clone(),
@@ -137,11 +135,11 @@ impl Store {
         })
     }
 
-    pub fn live(&self, set: &str) -> usize {
+    pub(super) fn live(&self, set: &str) -> usize {
         self.ers.values().filter(|er| er.set == set && !er.is_deleting).count()
     }
 
-    pub fn create(&mut self, name: &str, set: &str, stamp: i64, runner_id: Option<i64>) -> String {
+    pub(super) fn create(&mut self, name: &str, set: &str, stamp: i64, runner_id: Option<i64>) -> String {
         let uid = format!("uid-{}", self.number());
         let er = Er { uid: uid.clone(), set: set.to_owned(), stamp, is_deleting: false, runner_id };
         self.ers.insert(name.to_owned(), er);
@@ -150,7 +148,7 @@ impl Store {
     }
 
     /// Carries a call out. `epoch` is that of the set when the call was ordered.
-    pub fn carry_out(&mut self, order: &Order, epoch: u32) -> Answer {
+    pub(super) fn carry_out(&mut self, order: &Order, epoch: u32) -> Answer {
         let (name, set) = (order.task.runner.as_str(), order.place.uid.as_str());
         match &order.task.call {
             Call::CreateJournal(journal) => {
