@@ -94,6 +94,7 @@ impl World {
         if self.leader.take().is_some() {
             self.term += 1;
             let now = self.now;
+            self.died = Some(now);
             self.reigns.iter_mut().for_each(|reign| _ = reign.until.get_or_insert(now));
         }
     }

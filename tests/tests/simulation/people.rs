@@ -130,11 +130,10 @@ impl World {
             Act::ManagerRestarts => self.restart_manager(),
             Act::LeaderStarts => {
                 // The Lease expires first, or its holder lets go of it once its calls are done.
-                let ended = self.reigns.last().and_then(|reign| reign.until).unwrap_or_default();
-                if self.now < ended + HAND_OVER {
-                    return self.at(ended + HAND_OVER, Event::Act(Act::LeaderStarts));
+                match self.died.map(|died| died + HAND_OVER) {
+                    Some(free) if self.now < free => self.at(free, Event::Act(Act::LeaderStarts)),
+                    _ => self.leader_starts(),
                 }
-                self.leader_starts();
             }
             Act::LeaderDies => self.leader_dies(),
             Act::RenewalsStop => {

@@ -21,6 +21,9 @@ const LENT: Duration = Duration::from_secs(53);
 /// How old the engine's picture of a set may be: the lag of a watch, and the time of a call that has left.
 const PICTURE: Duration = Duration::from_millis(700);
 
+/// How far apart what two watches show may be.
+const EDGE: Duration = Duration::from_millis(150);
+
 /// Only a call that is as old as this may come when all is over.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -38,6 +41,8 @@ pub struct Watched {
     ended_before: usize,
     /// Runners that were made although there were enough, by ARC of its own or because somebody wrote past the webhook.
     surplus: usize,
+    /// When ARC made runners of it.
+    arc_made: Vec<Duration>,
 }
 
 impl Watched {
@@ -53,6 +58,7 @@ impl Watched {
             ended: 0,
             ended_before: 0,
             surplus: 0,
+            arc_made: vec![],
         }
     }
 
@@ -82,6 +88,12 @@ impl Watched {
             Stored::Raw { .. } if self.pinned.is_some() => (self.pinned, self.ended_before) = (None, self.ended),
             Stored::Raw { .. } => {}
         }
+    }
+
+    /// Runners that ARC made at the very moment of the pin: our watch of runners may be later than that of sets.
+    fn made_at_pin(&self) -> usize {
+        let Some(pinned) = self.pinned else { return 0 };
+        self.arc_made.iter().filter(|at| at.abs_diff(pinned) < EDGE).count()
     }
 
     /// The most runners that any generation asked for that was stored since then, and whether all were pinned.
@@ -190,7 +202,9 @@ impl World {
             let key = Key::new(NAMESPACE, &owner.name);
             let is_enough = self.asked(&key).is_none_or(|asked| self.live(&owner.uid) >= asked);
             self.tell(|_| format!("ARC makes a runner of {}", owner.name));
+            let now = self.now;
             if let Some(watched) = self.watched.get_mut(&*owner.uid) {
+                watched.arc_made.push(now);
                 watched.surplus += usize::from(is_enough);
             }
         }
@@ -223,7 +237,7 @@ impl World {
         }
         if asked == 0 {
             broken.push(format!("{name} is posted although its set is not pinned"));
-        } else if are_all_pinned && live >= asked {
+        } else if are_all_pinned && live >= asked + watched.made_at_pin() {
             broken.push(format!("{name} is posted although there are {live} runners of {asked}"));
         }
         broken.into_iter().for_each(|what| self.violate(what));

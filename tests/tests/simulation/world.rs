@@ -79,6 +79,8 @@ pub struct World {
     pub arc_life: u32,
     pub leader: Option<Leader>,
     pub term: u32,
+    /// When a leader last died.
+    pub died: Option<Duration>,
     pub reigns: Vec<Reign>,
     pub published: Vec<(Duration, Arc<PublishedRunnerSets>)>,
     pub played: Vec<Played>,
@@ -119,6 +121,7 @@ impl World {
             arc_life: 0,
             leader: None,
             term: 0,
+            died: None,
             reigns: vec![],
             published: vec![],
             played: vec![],
