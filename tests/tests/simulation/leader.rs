@@ -17,7 +17,7 @@ use headstart_tests::arc::model::{Key, Kind, Object, Phase, Runner, RunnerSet};
 use serde_json::json;
 
 use super::broken::Broken;
-use super::world::{Event, World, ms};
+use super::world::{Event, World};
 
 /// What a leader watches.
 const KINDS: [Kind; 4] = [Kind::RunnerSet, Kind::Runner, Kind::ScaleSet, Kind::Listener];
@@ -66,7 +66,7 @@ impl World {
         let maps = self.store.of_kind(Kind::ConfigMap).filter_map(Object::config_map);
         let texts = maps.filter_map(|map| Some((map.meta.key.name.clone(), map.data.get(journal::KEY)?.clone())));
         let journals: Vec<Journal> = texts.filter_map(|(name, text)| Journal::parse(&name, &text).ok()).collect();
-        let timeout = [ms(3_000), ms(30_000)][self.rng.usize(..2)];
+        let timeout = self.manners.timeout;
         let settings = Settings {
             concurrency: NonZeroU32::new(self.rng.u32(1..=10)).unwrap(),
             with_pods: self.manners.with_pods,

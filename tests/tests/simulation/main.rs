@@ -15,6 +15,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use headstart_tests::depth;
+use headstart_tests::programs::repository;
 
 use broken::Broken;
 use world::World;
@@ -97,29 +98,35 @@ noticed! {
     with_deletions_unheard: DeletionUnheard;
 }
 
+/// What decides is the shipped code: here nothing reads or writes a pinned generation, and nobody but the crates decides.
 #[test]
-#[ignore = "by hand: one seed as the variables SEED and BROKEN say"]
-fn one_seed() {
-    let seed: u64 = std::env::var("SEED").unwrap().parse().unwrap();
-    if let Ok(count) = std::env::var("COUNT") {
-        let started = std::time::Instant::now();
-        let mut kinds = std::collections::BTreeMap::<String, Vec<(u64, String)>>::new();
-        for seed in seed..seed + count.parse::<u64>().unwrap() {
-            let outcome = std::panic::catch_unwind(|| World::new(seed, Broken::Nothing, Broken::Nothing, false).run().0);
-            let violation = outcome.unwrap_or(Some("panic".to_owned()));
-            if let Some(violation) = violation {
-                let kind: String = violation.split(' ').filter(|word| !word.contains(|c: char| c.is_numeric())).collect::<Vec<_>>().join(" ").chars().take(60).collect();
-                kinds.entry(kind).or_default().push((seed, violation));
-            }
-        }
-        for (kind, seeds) in kinds {
-            println!("{:5} {kind}", seeds.len());
-            for (seed, violation) in seeds.iter().take(3) {
-                println!("        {seed}: {}", violation.chars().take(300).collect::<String>());
-            }
-        }
-        println!("{:?}", started.elapsed());
-        return;
+fn there_is_no_second_copy_of_what_decides() {
+    let root = repository().join("tests/tests/simulation");
+    let files = walkdir::WalkDir::new(&root).into_iter().map(|entry| entry.unwrap().into_path());
+    let sources: Vec<String> =
+        files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let all = sources.concat();
+    let encodings = [["<", "<"].concat(), [">", ">", " 32"].concat(), ["fn ", "decide"].concat(), ["fn ", "pinnable"].concat()];
+    for own in encodings {
+        assert!(!all.contains(&own), "the simulation may have no {own:?} of its own");
     }
+    for shipped in [
+        "headstart_webhook::runner_sets::decide::{Old, PinRequest, decide}",
+        "headstart_webhook::runner_sets::known::{Known, Sign}",
+        "headstart_controller::creation::engine::{Engine, Settings, Standing}",
+        "headstart_controller::creation::census::{Candidate, Census, Judgement, Place, Refusal}",
+        "headstart_controller::creation::template::{self, Template}",
+        "headstart_controller::creation::journal::{self, Journal}",
+        "headstart_externals::pin::Stored",
+    ] {
+        assert!(all.contains(shipped), "the simulation has to use {shipped}");
+    }
+}
+
+/// The story of the seed in the variable `HEADSTART_SEED`.
+#[test]
+#[ignore = "by hand: tells the story of one seed"]
+fn one_seed() {
+    let seed = std::env::var("HEADSTART_SEED").unwrap().parse().unwrap();
     println!("{}", story(seed, Broken::Nothing));
 }

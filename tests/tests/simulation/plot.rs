@@ -24,6 +24,8 @@ pub struct Manners {
     pub our_latency: u64,
     /// Longest registration.
     pub registration: u64,
+    /// How long our calls may take.
+    pub timeout: Duration,
     /// Percentage of our calls that go wrong.
     pub faults: u64,
     /// Percentage of writes that the webhook does not see.
@@ -60,6 +62,7 @@ impl Manners {
             our_lag: [4, 40, 100][rng.usize(..3)],
             our_latency: [10, 60, 300][rng.usize(..3)],
             registration: [2, 150, 400][rng.usize(..3)],
+            timeout: [ms(3_000), ms(30_000)][rng.usize(..2)],
             faults: [0, 0, 8, 30][rng.usize(..4)],
             past_webhook: [0, 0, 20][rng.usize(..3)],
             most: [1, 3, 6][rng.usize(..3)],
