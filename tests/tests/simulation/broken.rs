@@ -6,7 +6,7 @@ use headstart_controller::creation::borrow::Timing;
 
 /// Which rule is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// None.
     Nothing,
     /// Creation begins although ARC may still be at work.
@@ -43,7 +43,7 @@ pub enum Broken {
 
 impl Broken {
     /// How long things may take.
-    pub fn timing(self, patience: Duration) -> Timing {
+    pub(crate) fn timing(self, patience: Duration) -> Timing {
         let timing = Timing { patience, ..Timing::default() };
         match self {
             Self::QuietGuard | Self::OwedIgnored => Timing { quiet: Duration::ZERO, ..timing },

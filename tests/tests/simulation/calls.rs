@@ -19,7 +19,7 @@ use super::world::{Event, NAMESPACE, World, ms};
 
 impl World {
     /// A call leaves.
-    pub fn begin(&mut self, order: Order) {
+    pub(crate) fn begin(&mut self, order: Order) {
         self.check_drawn(&order);
         self.tell(|_| format!("call {}: {} {}", order.id.0, order.task.call.code(), order.task.runner));
         let half = self.manners.our_latency / 2;
@@ -28,7 +28,8 @@ impl World {
             there += self.between(0, self.manners.registration);
         }
         let back = self.between(1, half);
-        let is_cut_off = self.manners.partition.is_some_and(|(from, until)| from <= self.now && self.now < until);
+        let is_cut_off =
+            self.manners.partition.is_some_and(|(from, until)| from <= self.now && self.now < until);
         if is_cut_off || self.rng.u64(..100) < self.manners.faults {
             return self.goes_wrong(order, there, back, is_cut_off);
         }
@@ -65,7 +66,7 @@ impl World {
     }
 
     /// A call takes effect.
-    pub fn carry_out(&mut self, term: u32, order: Order, begun: Duration, reply: Option<Duration>) {
+    pub(crate) fn carry_out(&mut self, term: u32, order: Order, begun: Duration, reply: Option<Duration>) {
         let answer = self.effect(&order, begun).unwrap_or_else(Answer::Trouble);
         self.note();
         if reply.is_none() {
@@ -86,7 +87,9 @@ impl World {
                 self.check_journaled(name);
                 let set = self.template(&order.place.uid)?.scale_set;
                 match self.service.register(set, name, self.now) {
-                    Ok(agent) => Ok(Answer::Registered { runner_id: agent.id, jit_config: name.to_owned().into() }),
+                    Ok(agent) => {
+                        Ok(Answer::Registered { runner_id: agent.id, jit_config: name.to_owned().into() })
+                    }
                     Err(Refusal::AgentExists) => Err(Trouble::Exists),
                     Err(_) => Err(Trouble::Refused("there is no such scale set".to_owned())),
                 }
@@ -110,9 +113,9 @@ impl World {
                 self.delete(Kind::Secret, &key)
             }
             Call::CreateRunner { stamp } => self.create_runner(order, *stamp, begun),
-            Call::GetRunner => {
-                Ok(Answer::Runner(self.store.get(Kind::Runner, &key).map(|found| found.meta().uid.to_string())))
-            }
+            Call::GetRunner => Ok(Answer::Runner(
+                self.store.get(Kind::Runner, &key).map(|found| found.meta().uid.to_string()),
+            )),
             Call::SetStatus { runner_id } => {
                 let body = template::status(name, *runner_id);
                 let status = body["status"].clone();
@@ -131,13 +134,20 @@ impl World {
                 let mut body = template::owned(name, owner);
                 body["metadata"]["name"] = name.into();
                 let owned = read(Kind::Secret, &body).unwrap();
-                self.change(Kind::Secret, &key, move |object| object.meta_mut().owner = owned.meta().owner.clone())
+                self.change(Kind::Secret, &key, move |object| {
+                    object.meta_mut().owner = owned.meta().owner.clone()
+                })
             }
             Call::HandBack(generation) => self.hand_back(order, *generation),
         }
     }
 
-    fn create_journal(&mut self, journal: &Journal, order: &Order, begun: Duration) -> Result<Answer, Trouble> {
+    fn create_journal(
+        &mut self,
+        journal: &Journal,
+        order: &Order,
+        begun: Duration,
+    ) -> Result<Answer, Trouble> {
         if self.broken == Broken::JournalLate && begun != Duration::MAX {
             let late = self.between(2_000, 5_000);
             self.after(late, Event::CarryOut(u32::MAX, order.clone(), Duration::MAX, None));

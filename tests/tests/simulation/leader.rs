@@ -26,7 +26,7 @@ const KINDS: [Kind; 4] = [Kind::RunnerSet, Kind::Runner, Kind::ScaleSet, Kind::L
 const EPOCH: i64 = 1_700_000_000_000;
 
 /// A leader.
-pub struct Leader {
+pub(crate) struct Leader {
     engine: Engine,
     census: Census,
     seen: BTreeMap<(Kind, Key), Arc<Object>>,
@@ -41,7 +41,7 @@ pub struct Leader {
 
 impl Leader {
     /// Whether it has begun to watch a kind.
-    pub fn watches(&self, kind: Kind) -> bool {
+    pub(crate) fn watches(&self, kind: Kind) -> bool {
         self.listed.contains(&kind)
     }
 
@@ -50,22 +50,24 @@ impl Leader {
     }
 
     /// How long its calls may take.
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 }
 
 impl World {
     /// A new leader, unless there is one.
-    pub fn leader_starts(&mut self) {
+    pub(crate) fn leader_starts(&mut self) {
         if self.leader.is_some() {
             return;
         }
         self.term += 1;
         self.reign();
         let maps = self.store.of_kind(Kind::ConfigMap).filter_map(Object::config_map);
-        let texts = maps.filter_map(|map| Some((map.meta.key.name.clone(), map.data.get(journal::KEY)?.clone())));
-        let journals: Vec<Journal> = texts.filter_map(|(name, text)| Journal::parse(&name, &text).ok()).collect();
+        let texts =
+            maps.filter_map(|map| Some((map.meta.key.name.clone(), map.data.get(journal::KEY)?.clone())));
+        let journals: Vec<Journal> =
+            texts.filter_map(|(name, text)| Journal::parse(&name, &text).ok()).collect();
         let timeout = self.manners.timeout;
         let settings = Settings {
             concurrency: NonZeroU32::new(self.rng.u32(1..=10)).unwrap(),
@@ -90,7 +92,7 @@ impl World {
     }
 
     /// The leader dies; what it has sent may still be done.
-    pub fn leader_dies(&mut self) {
+    pub(crate) fn leader_dies(&mut self) {
         if self.leader.take().is_some() {
             self.term += 1;
             let now = self.now;
@@ -100,7 +102,7 @@ impl World {
     }
 
     /// A watch of the leader has listed everything there is.
-    pub fn leader_lists(&mut self, term: u32, kind: Kind) {
+    pub(crate) fn leader_lists(&mut self, term: u32, kind: Kind) {
         if term != self.term || self.leader.is_none() {
             return;
         }
@@ -128,7 +130,7 @@ impl World {
     }
 
     /// A watch of the leader brings something.
-    pub fn leader_sees(&mut self, term: u32, change: Change) {
+    pub(crate) fn leader_sees(&mut self, term: u32, change: Change) {
         let Some(leader) = self.leader.as_mut().filter(|_| term == self.term) else { return };
         let is_live = leader.is_live();
         match change {
@@ -187,7 +189,11 @@ impl World {
             Object::Runner(runner) => {
                 let Some(owner) = &runner.meta.owner else { return };
                 leader.engine.runner_gone(&owner.uid, &runner.meta.key.name);
-                let set = leader.seen.values().filter_map(|object| object.runner_set()).find(|set| set.meta.uid == owner.uid);
+                let set = leader
+                    .seen
+                    .values()
+                    .filter_map(|object| object.runner_set())
+                    .find(|set| set.meta.uid == owner.uid);
                 let set = set.cloned();
                 if broken == Broken::NeedCountedAnew
                     && let Some(view) = set.and_then(|set| self.set_view(&set))
@@ -232,7 +238,7 @@ impl World {
     }
 
     /// One step of the leader; gives when it wants to be asked again.
-    pub fn step(&mut self) -> Option<Duration> {
+    pub(crate) fn step(&mut self) -> Option<Duration> {
         if !self.leader.as_ref()?.is_live() {
             return None;
         }
@@ -282,7 +288,7 @@ impl World {
     }
 
     /// A list is published.
-    pub fn publish_lands(&mut self, term: u32, sets: PublishedRunnerSets) {
+    pub(crate) fn publish_lands(&mut self, term: u32, sets: PublishedRunnerSets) {
         if term == self.term
             && let Some(leader) = &mut self.leader
         {
@@ -293,11 +299,15 @@ impl World {
     }
 
     /// Names that a journal draws for a generation that another one was drawn for already.
-    pub fn check_drawn(&mut self, order: &Order) {
+    pub(crate) fn check_drawn(&mut self, order: &Order) {
         let Call::CreateJournal(journal) = &order.task.call else { return };
         self.drawn.extend(journal.runners.iter().cloned());
         let Some(leader) = &mut self.leader else { return };
-        let set = leader.seen.values().filter_map(|object| object.runner_set()).find(|set| *set.meta.uid == *order.place.uid);
+        let set = leader
+            .seen
+            .values()
+            .filter_map(|object| object.runner_set())
+            .find(|set| *set.meta.uid == *order.place.uid);
         // One of an earlier generation may be tried again and again.
         let set = set.filter(|set| World::stored(set).pinned() == Some(journal.generation()));
         let version = set.map(|set| set.meta.version).unwrap_or_default();
@@ -311,7 +321,7 @@ impl World {
     }
 
     /// An answer arrives.
-    pub fn answered(&mut self, term: u32, id: CallId, answer: Answer) {
+    pub(crate) fn answered(&mut self, term: u32, id: CallId, answer: Answer) {
         let (now, unix_ms) = (self.now, self.unix_ms());
         if term != self.term {
             return;

@@ -106,7 +106,12 @@ fn there_is_no_second_copy_of_what_decides() {
     let sources: Vec<String> =
         files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let all = sources.concat();
-    let encodings = [["<", "<"].concat(), [">", ">", " 32"].concat(), ["fn ", "decide"].concat(), ["fn ", "pinnable"].concat()];
+    let encodings = [
+        ["<", "<"].concat(),
+        [">", ">", " 32"].concat(),
+        ["fn ", "decide"].concat(),
+        ["fn ", "pinnable"].concat(),
+    ];
     for own in encodings {
         assert!(!all.contains(&own), "the simulation may have no {own:?} of its own");
     }

@@ -19,7 +19,7 @@ const HAND_OVER: Duration = Duration::from_secs(4);
 
 /// Something that somebody does to the world.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// So many jobs are assigned to a scale set.
     Jobs(usize, usize),
     ListenerRestarts(usize),
@@ -48,15 +48,15 @@ pub enum Act {
 }
 
 /// A scale set and its listener.
-pub struct Played {
-    pub key: Key,
-    pub scale_set_id: i64,
-    pub min: i64,
-    pub is_asked: bool,
+pub(crate) struct Played {
+    pub(crate) key: Key,
+    pub(crate) scale_set_id: i64,
+    pub(crate) min: i64,
+    pub(crate) is_asked: bool,
     /// What the listener wrote last.
-    pub last: Option<(i64, i64)>,
+    pub(crate) last: Option<(i64, i64)>,
     /// How often a listener began to count anew.
-    pub life: u32,
+    pub(crate) life: u32,
     listener: Option<Listener>,
     object: Option<(Text, Text)>,
     is_busy: bool,
@@ -69,7 +69,7 @@ pub struct Played {
 
 impl Played {
     /// A scale set that has no listener yet.
-    pub fn new(key: Key, scale_set_id: i64, min: i64) -> Self {
+    pub(crate) fn new(key: Key, scale_set_id: i64, min: i64) -> Self {
         Self {
             key,
             scale_set_id,
@@ -88,14 +88,14 @@ impl Played {
     }
 
     /// The runner set that the listener writes.
-    pub fn runner_set(&self) -> Option<Key> {
+    pub(crate) fn runner_set(&self) -> Option<Key> {
         self.object.as_ref().map(|(_, name)| Key::new(NAMESPACE, name))
     }
 }
 
 impl World {
     /// Somebody does something.
-    pub fn act(&mut self, act: Act) {
+    pub(crate) fn act(&mut self, act: Act) {
         if !matches!(act, Act::End) {
             self.tell(|_| format!("-- {act:?}"));
         }
@@ -138,7 +138,9 @@ impl World {
             Act::LeaderDies => self.leader_dies(),
             Act::RenewalsStop => {
                 let now = self.now;
-                self.reigns.last_mut().and_then(|reign| reign.until.is_none().then(|| reign.until = Some(now)));
+                self.reigns
+                    .last_mut()
+                    .and_then(|reign| reign.until.is_none().then(|| reign.until = Some(now)));
                 let wait = self.between(2_000, 8_000);
                 if self.leader.is_some() && now + wait < self.manners.end {
                     self.after(wait, Event::Act(Act::LeaderDies));
@@ -157,7 +159,11 @@ impl World {
         }
     }
 
-    fn change_scale_set(&mut self, which: usize, change: impl Fn(&mut headstart_tests::arc::model::ScaleSet)) {
+    fn change_scale_set(
+        &mut self,
+        which: usize,
+        change: impl Fn(&mut headstart_tests::arc::model::ScaleSet),
+    ) {
         let key = self.played[which].key.clone();
         let changed = self.store.update(Kind::ScaleSet, &key, None, |object| {
             object.scale_set_mut().into_iter().for_each(&change);
@@ -232,7 +238,7 @@ impl World {
     }
 
     /// A listener has something to do.
-    pub fn listener_hears(&mut self, which: usize, life: u32) {
+    pub(crate) fn listener_hears(&mut self, which: usize, life: u32) {
         let played = &mut self.played[which];
         if played.life != life || played.next != Some(self.now) {
             return;
@@ -256,8 +262,10 @@ impl World {
     fn next_patch(&mut self, which: usize) -> Option<(i64, i64)> {
         let set = self.played[which].scale_set_id;
         let jobs = |is: fn(&JobState) -> bool| self.service.jobs(set).filter(|job| is(&job.state)).count();
-        let known =
-            (jobs(|state| matches!(state, JobState::Running(_))), jobs(|state| *state == JobState::Completed));
+        let known = (
+            jobs(|state| matches!(state, JobState::Running(_))),
+            jobs(|state| *state == JobState::Completed),
+        );
         let assigned = i64::try_from(self.service.assigned(set)).unwrap();
         let played = &mut self.played[which];
         played.is_message = false;
@@ -283,7 +291,13 @@ impl World {
     }
 
     /// A listener's patch arrives, and the webhook has its say unless it is away.
-    pub fn listener_writes(&mut self, which: usize, life: u32, patch: (i64, i64), is_past_webhook: bool) {
+    pub(crate) fn listener_writes(
+        &mut self,
+        which: usize,
+        life: u32,
+        patch: (i64, i64),
+        is_past_webhook: bool,
+    ) {
         if self.played[which].life != life {
             return;
         }
@@ -299,8 +313,16 @@ impl World {
         self.hear_after(which, wait);
     }
 
-    fn write(&mut self, which: usize, key: &Key, (replicas, patch_id): (i64, i64), pinned: Option<Generation>) {
-        self.tell(|_| format!("{} is patched to {replicas}/{patch_id}, pinned: {}", key.name, pinned.is_some()));
+    fn write(
+        &mut self,
+        which: usize,
+        key: &Key,
+        (replicas, patch_id): (i64, i64),
+        pinned: Option<Generation>,
+    ) {
+        self.tell(|_| {
+            format!("{} is patched to {replicas}/{patch_id}, pinned: {}", key.name, pinned.is_some())
+        });
         let (stored, number) = pinned.map_or((replicas, patch_id), |generation| (0, generation.pinned()));
         if patch_set(&mut self.store, key, stored, number).is_ok() {
             self.played[which].last = Some((replicas, patch_id));
@@ -332,7 +354,7 @@ impl World {
     }
 
     /// A job ends, and its runner with it.
-    pub fn job_ends(&mut self, set: i64, job: i64) {
+    pub(crate) fn job_ends(&mut self, set: i64, job: i64) {
         let which = self.which(set);
         let agent = self.played[which].scheduled.get(&job).copied();
         if let Some(agent) = agent
@@ -368,7 +390,7 @@ impl World {
     }
 
     /// What the kubelet does of its own, and listeners' pods.
-    pub fn kubelet(&mut self, change: &Change) {
+    pub(crate) fn kubelet(&mut self, change: &Change) {
         let Change::Put(object) = change else { return };
         match &**object {
             Object::Pod(pod) => {
@@ -381,7 +403,9 @@ impl World {
                 }
             }
             Object::Listener(listener) => {
-                let Some(which) = self.played.iter().position(|it| it.key == listener.scale_set) else { return };
+                let Some(which) = self.played.iter().position(|it| it.key == listener.scale_set) else {
+                    return;
+                };
                 let played = &mut self.played[which];
                 if listener.meta.deleting {
                     played.life += 1;
@@ -397,7 +421,7 @@ impl World {
     }
 
     /// A pod starts: its runner connects with what its Secret says.
-    pub fn pod_runs(&mut self, key: &Key) {
+    pub(crate) fn pod_runs(&mut self, key: &Key) {
         let pod = self.store.get(Kind::Pod, key).and_then(Object::pod);
         if pod.is_none_or(|pod| pod.meta.deleting || pod.phase != Phase::Empty) {
             return;
@@ -424,7 +448,7 @@ impl World {
     }
 
     /// The leader's Lease begins to be renewed.
-    pub fn reign(&mut self) {
+    pub(crate) fn reign(&mut self) {
         let holder = format!("leader-{}", self.term);
         self.reigns.push(Reign { holder, from: self.now, until: None });
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use headstart_tests::arc::model::{Flags, Generation, Key, Kind, Meta, Object, Phase, SCALE_SET_FINALIZER, ScaleSet};
+use headstart_tests::arc::model::{
+    Flags, Generation, Key, Kind, Meta, Object, Phase, SCALE_SET_FINALIZER, ScaleSet,
+};
 
 use super::broken::Broken;
 use super::people::{Act, Played};
@@ -11,46 +13,46 @@ use super::world::{Event, NAMESPACE, World, ms};
 
 /// How good or bad a world is.
 #[derive(Clone, Copy, Debug)]
-pub struct Manners {
+pub(crate) struct Manners {
     /// Which ARC.
-    pub flags: Flags,
+    pub(crate) flags: Flags,
     /// Longest call of ARC to the API server, in milliseconds.
-    pub arc_latency: u64,
+    pub(crate) arc_latency: u64,
     /// Longest lag of ARC's watches.
-    pub arc_lag: u64,
+    pub(crate) arc_lag: u64,
     /// Longest lag of ours.
-    pub our_lag: u64,
+    pub(crate) our_lag: u64,
     /// Longest call of ours to the API server.
-    pub our_latency: u64,
+    pub(crate) our_latency: u64,
     /// Longest registration.
-    pub registration: u64,
+    pub(crate) registration: u64,
     /// How long our calls may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Percentage of our calls that go wrong.
-    pub faults: u64,
+    pub(crate) faults: u64,
     /// Percentage of writes that the webhook does not see.
-    pub past_webhook: u64,
+    pub(crate) past_webhook: u64,
     /// Most runners of a set.
-    pub most: usize,
+    pub(crate) most: usize,
     /// When the last fault is over.
-    pub end: Duration,
+    pub(crate) end: Duration,
     /// Whether the controller is there at the end.
-    pub has_controller: bool,
+    pub(crate) has_controller: bool,
     /// Whether Pods are made by us too.
-    pub with_pods: bool,
+    pub(crate) with_pods: bool,
     /// The partition of our leader from both its upstreams, from when until when.
-    pub partition: Option<(Duration, Duration)>,
+    pub(crate) partition: Option<(Duration, Duration)>,
 }
 
 /// How long everything has to come to rest after the last fault: one heartbeat of the listener, and what ARC needs then.
-pub const CALM: Duration = Duration::from_secs(75);
+pub(crate) const CALM: Duration = Duration::from_secs(75);
 
 /// When all jobs are long over, and everything that waits has waited long enough.
 const REST: Duration = Duration::from_secs(1_100);
 
 impl Manners {
     /// Draws them.
-    pub fn draw(rng: &mut Rng, focus: Broken) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, focus: Broken) -> Self {
         let generation = [Generation::Master, Generation::Release][rng.usize(..2)];
         let flags = if rng.bool() { Flags::stock(generation) } else { Flags::tuned(generation) };
         let end = ms(rng.u64(8_000..30_000));
@@ -96,7 +98,7 @@ fn trouble(number: usize, focus: Broken) -> Option<Act> {
 
 impl World {
     /// Draws what will happen.
-    pub fn plot(&mut self, focus: Broken) {
+    pub(crate) fn plot(&mut self, focus: Broken) {
         let sets = 1 + usize::from(self.rng.u8(..3) == 0) + usize::from(self.rng.u8(..6) == 0);
         for number in 0..sets {
             self.install(number);
@@ -130,7 +132,8 @@ impl World {
         let key = Key::new(NAMESPACE, &name);
         let min = if self.rng.u8(..3) == 0 { self.rng.i64(1..=2) } else { 0 };
         let meta = Meta::new(key.clone()).finalized(&[SCALE_SET_FINALIZER]);
-        let set = ScaleSet { meta, scale_set_id, template: "one".into(), min, max: 1000, phase: Phase::Running };
+        let set =
+            ScaleSet { meta, scale_set_id, template: "one".into(), min, max: 1000, phase: Phase::Running };
         self.store.create(Object::ScaleSet(set), self.now).unwrap();
         self.played.push(Played::new(key, scale_set_id, min));
     }
@@ -193,7 +196,7 @@ impl World {
     }
 
     /// A set, by its number, as its scale set has it now.
-    pub fn set_of(&self, number: usize) -> Option<Key> {
+    pub(crate) fn set_of(&self, number: usize) -> Option<Key> {
         let played = &self.played[number];
         let sets = self.store.of_kind(Kind::RunnerSet).filter_map(Object::runner_set);
         let own = sets.filter(|set| set.meta.owner_of(Kind::ScaleSet).as_ref() == Some(&played.key));

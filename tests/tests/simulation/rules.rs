@@ -6,12 +6,13 @@ use std::time::Duration;
 use headstart_controller::creation::call::Order;
 use headstart_controller::creation::journal;
 use headstart_externals::pin::{Generation, Stored};
-use headstart_webhook::runner_sets::known::LEADER_SILENT_AFTER;
 use headstart_tests::arc::model::calls::Creation;
 use headstart_tests::arc::model::manager::Change;
 use headstart_tests::arc::model::{
-    Call, Container, Key, Kind, Object, Phase, REGISTRATION_FINALIZER, RUNNER_FINALIZER, Runner, RunnerSet, Text,
+    Call, Container, Key, Kind, Object, Phase, REGISTRATION_FINALIZER, RUNNER_FINALIZER, Runner, RunnerSet,
+    Text,
 };
+use headstart_webhook::runner_sets::known::LEADER_SILENT_AFTER;
 
 use super::world::{NAMESPACE, World};
 
@@ -28,9 +29,9 @@ const EDGE: Duration = Duration::from_millis(150);
 const LATE: Duration = Duration::from_secs(3);
 
 /// A runner set as the rules remember it.
-pub struct Watched {
-    pub key: Key,
-    pub scale_set_id: i64,
+pub(crate) struct Watched {
+    pub(crate) key: Key,
+    pub(crate) scale_set_id: i64,
     generations: BTreeMap<u64, i64>,
     last: Option<(i64, i64, Text, bool)>,
     history: Vec<(Duration, Stored)>,
@@ -63,15 +64,13 @@ impl Watched {
     }
 
     /// `metadata.generation` of a version of it.
-    pub fn generation(&self, version: u64) -> Option<i64> {
+    pub(crate) fn generation(&self, version: u64) -> Option<i64> {
         self.generations.get(&version).copied()
     }
 
     fn put(&mut self, set: &RunnerSet, now: Duration) {
-        let (stored, spec) = (
-            World::stored(set),
-            (set.replicas, set.patch_id, set.template.clone(), set.meta.deleting),
-        );
+        let (stored, spec) =
+            (World::stored(set), (set.replicas, set.patch_id, set.template.clone(), set.meta.deleting));
         let known = self.generations.values().last().copied().unwrap_or(0);
         let is_new = self.last.as_ref() != Some(&spec);
         self.generations.insert(set.meta.version, known + i64::from(is_new));
@@ -85,7 +84,9 @@ impl Watched {
         match stored {
             Stored::Pinned(_) if self.pinned.is_none() => (self.pinned, self.ended) = (Some(now), 0),
             Stored::Pinned(_) => {}
-            Stored::Raw { .. } if self.pinned.is_some() => (self.pinned, self.ended_before) = (None, self.ended),
+            Stored::Raw { .. } if self.pinned.is_some() => {
+                (self.pinned, self.ended_before) = (None, self.ended)
+            }
             Stored::Raw { .. } => {}
         }
     }
@@ -110,7 +111,7 @@ impl Watched {
 
 impl World {
     /// Remembers what the rules need of a change, and checks what holds at every step.
-    pub fn look_at(&mut self, change: &Change) {
+    pub(crate) fn look_at(&mut self, change: &Change) {
         let now = self.now;
         match change {
             Change::Put(object) => self.look_at_object(object),
@@ -128,7 +129,8 @@ impl World {
         let now = self.now;
         match object {
             Object::RunnerSet(set) => {
-                let watched = self.watched.entry(set.meta.uid.to_string()).or_insert_with(|| Watched::new(set));
+                let watched =
+                    self.watched.entry(set.meta.uid.to_string()).or_insert_with(|| Watched::new(set));
                 watched.put(set, now);
             }
             Object::Runner(runner) if runner.meta.deleting => self.runner_ends(runner),
@@ -163,7 +165,8 @@ impl World {
         let silent = if self.manners.has_controller { Duration::ZERO } else { LEADER_SILENT_AFTER };
         let peace = self.manners.end + silent;
         let late = self.watched.values().find(|watched| {
-            watched.deleting.is_none() && watched.pinned.is_some_and(|since| self.now > since.max(peace) + LENT)
+            watched.deleting.is_none()
+                && watched.pinned.is_some_and(|since| self.now > since.max(peace) + LENT)
         });
         let late = late.map(|watched| (watched.key.clone(), watched.pinned.unwrap()));
         if let Some((key, since)) = late.filter(|(key, _)| self.is_attended(key)) {
@@ -176,10 +179,11 @@ impl World {
     }
 
     /// ARC's count of a set, without runners whose work is done.
-    pub fn live(&self, uid: &str) -> usize {
+    pub(crate) fn live(&self, uid: &str) -> usize {
         let runners = self.store.of_kind(Kind::Runner).filter_map(Object::runner);
         let own = runners.filter(|runner| runner.meta.owner.as_ref().is_some_and(|owner| *owner.uid == *uid));
-        own.filter(|runner| !runner.meta.deleting && !runner.status.phase.done() && !self.has_exited(runner)).count()
+        own.filter(|runner| !runner.meta.deleting && !runner.status.phase.done() && !self.has_exited(runner))
+            .count()
     }
 
     fn has_exited(&self, runner: &Runner) -> bool {
@@ -194,7 +198,7 @@ impl World {
     }
 
     /// A call of ARC is carried out.
-    pub fn arc_calls(&mut self, call: &Call) {
+    pub(crate) fn arc_calls(&mut self, call: &Call) {
         if let Call::Create(creation) = call
             && let Creation::Runner(runner) = &**creation
             && let Some(owner) = &runner.meta.owner
@@ -211,7 +215,7 @@ impl World {
     }
 
     /// An EphemeralRunner of ours was posted, when there were so many.
-    pub fn check_post(&mut self, order: &Order, created: &Object, live: usize, begun: Duration) {
+    pub(crate) fn check_post(&mut self, order: &Order, created: &Object, live: usize, begun: Duration) {
         let (uid, name) = (&order.place.uid, &*created.key().name);
         let mut broken = vec![];
         let Some(runner) = created.runner() else { return };
@@ -244,7 +248,7 @@ impl World {
     }
 
     /// A registration of ours, or its Secret, is removed: never under a runner that lives.
-    pub fn check_removal(&mut self, key: &Key, id: Option<i64>) {
+    pub(crate) fn check_removal(&mut self, key: &Key, id: Option<i64>) {
         let runner = self.store.get(Kind::Runner, key).and_then(Object::runner);
         let is_its_own = |runner: &Runner| {
             let status = runner.status.runner_id;
@@ -256,7 +260,7 @@ impl World {
     }
 
     /// A journal comes first.
-    pub fn check_journaled(&mut self, name: &str) {
+    pub(crate) fn check_journaled(&mut self, name: &str) {
         let journals = self.store.of_kind(Kind::ConfigMap).filter_map(Object::config_map);
         let mut texts = journals.filter_map(|map| map.data.get(journal::KEY));
         let is_named = texts.any(|text| text.contains(name));
@@ -267,14 +271,14 @@ impl World {
     }
 
     /// A set is handed back: only what it stored.
-    pub fn check_hand_back(&mut self, key: &Key, before: Stored, generation: Generation) {
+    pub(crate) fn check_hand_back(&mut self, key: &Key, before: Stored, generation: Generation) {
         if before.pinned() != Some(generation) {
             self.violate(format!("{} stores {before:?} and is handed back as {generation:?}", key.name));
         }
     }
 
     /// What was missing at a hand-back is made by ARC at once.
-    pub fn check_filled(&mut self, key: &Key, since: Duration) {
+    pub(crate) fn check_filled(&mut self, key: &Key, since: Duration) {
         let Some(set) = self.set(key) else { return };
         let (uid, replicas) = (set.meta.uid.to_string(), usize::try_from(set.replicas).unwrap());
         let Some(watched) = self.watched.get(&uid) else { return };
@@ -287,12 +291,15 @@ impl World {
         let counted = ended + own.filter(|runner| !runner.meta.deleting).count();
         let is_outdated = set.status.is_some_and(|status| status.phase == Phase::Outdated);
         if is_same && is_healthy && is_first && !is_outdated && counted < replicas {
-            self.violate(format!("{} was handed back short, and has {counted} of {replicas} runners", key.name));
+            self.violate(format!(
+                "{} was handed back short, and has {counted} of {replicas} runners",
+                key.name
+            ));
         }
     }
 
     /// One heartbeat after the last fault ARC owns every set, and has what its listener asked for.
-    pub fn check_calm(&mut self) {
+    pub(crate) fn check_calm(&mut self) {
         let mut wrong = vec![];
         for played in &self.played {
             let Some(key) = played.runner_set() else { continue };
@@ -306,7 +313,8 @@ impl World {
                 wrong.push(format!("{} stores {:?}, not {:?}", key.name, World::stored(set), played.last));
             }
             let (uid, asked) = (&*set.meta.uid, self.asked(&key).unwrap_or(0));
-            let (live, surplus) = (self.live(uid), self.watched.get(uid).map_or(0, |watched| watched.surplus));
+            let (live, surplus) =
+                (self.live(uid), self.watched.get(uid).map_or(0, |watched| watched.surplus));
             // Jobs of a new set may run on runners of the old one.
             let sets = self.watched.values().filter(|watched| watched.scale_set_id == played.scale_set_id);
             if live > asked + surplus && sets.count() == 1 {
@@ -317,10 +325,13 @@ impl World {
     }
 
     /// Long after the last job nothing is left but what listeners want.
-    pub fn check_end(&mut self) {
+    pub(crate) fn check_end(&mut self) {
         let mut left = vec![];
-        let runners: Vec<Runner> = self.store.of_kind(Kind::Runner).filter_map(Object::runner).cloned().collect();
-        let named = |name: &str| runners.iter().find(|runner| *runner.meta.key.name == *name && !runner.meta.deleting);
+        let runners: Vec<Runner> =
+            self.store.of_kind(Kind::Runner).filter_map(Object::runner).cloned().collect();
+        let named = |name: &str| {
+            runners.iter().find(|runner| *runner.meta.key.name == *name && !runner.meta.deleting)
+        };
         for secret in self.store.of_kind(Kind::Secret) {
             if named(&secret.key().name).is_none() && self.manners.has_controller {
                 left.push(format!("Secret {}", secret.key().name));
@@ -351,7 +362,9 @@ impl World {
             let owner = runner.meta.owner_of(Kind::RunnerSet);
             owner.is_none_or(|key| self.set(&key).is_none())
         };
-        left.extend(runners.iter().filter(owned).map(|runner| format!("nobody's runner {}", runner.meta.key.name)));
+        left.extend(
+            runners.iter().filter(owned).map(|runner| format!("nobody's runner {}", runner.meta.key.name)),
+        );
         if !left.is_empty() {
             self.violate(format!("long after the last job there is left: {left:?}"));
         }

@@ -16,7 +16,12 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 impl World {
     /// What the webhook makes of a listener's write.
-    pub fn admit(&mut self, which: usize, key: &Key, (replicas, patch_id): (i64, i64)) -> Option<Generation> {
+    pub(crate) fn admit(
+        &mut self,
+        which: usize,
+        key: &Key,
+        (replicas, patch_id): (i64, i64),
+    ) -> Option<Generation> {
         let known = self.known();
         let set = self.set(key)?;
         let status = set.status.unwrap_or_default();
@@ -72,7 +77,7 @@ impl World {
     }
 
     /// How long a list takes to be published.
-    pub fn publishing(&mut self) -> Duration {
+    pub(crate) fn publishing(&mut self) -> Duration {
         let wait = self.between(5, 200);
         wait.max(ms(1))
     }

@@ -21,16 +21,16 @@ use super::plot::Manners;
 use super::rules::Watched;
 
 /// Namespace of all runners.
-pub const NAMESPACE: &str = "runners";
+pub(crate) const NAMESPACE: &str = "runners";
 
 /// Milliseconds.
-pub const fn ms(count: u64) -> Duration {
+pub(crate) const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
 /// Who watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Watcher {
+pub(crate) enum Watcher {
     /// ARC's manager.
     Manager,
     /// The leader of our controller.
@@ -38,7 +38,7 @@ pub enum Watcher {
 }
 
 /// Something that happens at its time. Numbers say whose life it belongs to.
-pub enum Event {
+pub(crate) enum Event {
     Seen(Watcher, u32, Change),
     Listed(u32, Kind),
     Effect(u32, Ticket, Call),
@@ -60,38 +60,38 @@ pub enum Event {
 }
 
 /// From when until when somebody renews the leader's Lease.
-pub struct Reign {
-    pub holder: String,
-    pub from: Duration,
-    pub until: Option<Duration>,
+pub(crate) struct Reign {
+    pub(crate) holder: String,
+    pub(crate) from: Duration,
+    pub(crate) until: Option<Duration>,
 }
 
 /// Everything, and what happens next.
-pub struct World {
-    pub now: Duration,
-    pub rng: Rng,
-    pub manners: Manners,
-    pub broken: Broken,
-    pub store: Store,
-    pub service: Service,
-    pub manager: Manager,
-    pub flags: Flags,
-    pub arc_life: u32,
-    pub leader: Option<Leader>,
-    pub term: u32,
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) rng: Rng,
+    pub(crate) manners: Manners,
+    pub(crate) broken: Broken,
+    pub(crate) store: Store,
+    pub(crate) service: Service,
+    pub(crate) manager: Manager,
+    pub(crate) flags: Flags,
+    pub(crate) arc_life: u32,
+    pub(crate) leader: Option<Leader>,
+    pub(crate) term: u32,
     /// When a leader last died.
-    pub died: Option<Duration>,
-    pub reigns: Vec<Reign>,
-    pub published: Vec<(Duration, Arc<PublishedRunnerSets>)>,
-    pub played: Vec<Played>,
-    pub watched: BTreeMap<String, Watched>,
-    pub violation: Option<String>,
-    pub posted: BTreeMap<String, u32>,
-    pub ending: BTreeSet<Text>,
+    pub(crate) died: Option<Duration>,
+    pub(crate) reigns: Vec<Reign>,
+    pub(crate) published: Vec<(Duration, Arc<PublishedRunnerSets>)>,
+    pub(crate) played: Vec<Played>,
+    pub(crate) watched: BTreeMap<String, Watched>,
+    pub(crate) violation: Option<String>,
+    pub(crate) posted: BTreeMap<String, u32>,
+    pub(crate) ending: BTreeSet<Text>,
     /// Every name that was ever drawn by us.
-    pub drawn: BTreeSet<String>,
+    pub(crate) drawn: BTreeSet<String>,
     /// Those of which a runner was there and is gone.
-    pub lived: BTreeSet<Text>,
+    pub(crate) lived: BTreeSet<Text>,
     next: BTreeMap<(Duration, u64), Event>,
     counter: u64,
     seen: usize,
@@ -104,7 +104,7 @@ pub struct World {
 
 impl World {
     /// The world of a seed, before anything has happened: with a rule broken, and rich in what that rule is for.
-    pub fn new(seed: u64, broken: Broken, focus: Broken, with_story: bool) -> Self {
+    pub(crate) fn new(seed: u64, broken: Broken, focus: Broken, with_story: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let manners = Manners::draw(&mut rng, focus);
         let flags = manners.flags;
@@ -146,7 +146,7 @@ impl World {
     }
 
     /// Lets everything happen. What rule was broken, if one was, and the story.
-    pub fn run(mut self) -> (Option<String>, Vec<String>) {
+    pub(crate) fn run(mut self) -> (Option<String>, Vec<String>) {
         self.happened();
         while let Some(((at, _), event)) = self.next.pop_first() {
             self.now = at;
@@ -161,23 +161,23 @@ impl World {
     }
 
     /// Something is to happen.
-    pub fn at(&mut self, at: Duration, event: Event) {
+    pub(crate) fn at(&mut self, at: Duration, event: Event) {
         self.counter += 1;
         self.next.insert((at.max(self.now), self.counter), event);
     }
 
     /// Something is to happen after a while.
-    pub fn after(&mut self, wait: Duration, event: Event) {
+    pub(crate) fn after(&mut self, wait: Duration, event: Event) {
         self.at(self.now + wait, event);
     }
 
     /// A time between two numbers of milliseconds.
-    pub fn between(&mut self, least: u64, most: u64) -> Duration {
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> Duration {
         ms(self.rng.u64(least..=most))
     }
 
     /// A line of the story, if anybody listens.
-    pub fn tell(&mut self, line: impl FnOnce(&Self) -> String) {
+    pub(crate) fn tell(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.story.is_some() {
             let line = format!("{:>10.3} {}", self.now.as_secs_f64(), line(self));
             self.story.iter_mut().for_each(|story| story.push(line.clone()));
@@ -185,25 +185,27 @@ impl World {
     }
 
     /// A rule is broken; only the first counts.
-    pub fn violate(&mut self, what: String) {
+    pub(crate) fn violate(&mut self, what: String) {
         self.tell(|_| format!("RULE BROKEN: {what}"));
         self.violation.get_or_insert(what);
     }
 
     /// The engine has something new to think about.
-    pub fn engine_is_due(&mut self) {
+    pub(crate) fn engine_is_due(&mut self) {
         self.is_engine_due = true;
     }
 
     /// A runner set as it is stored.
-    pub fn set(&self, key: &Key) -> Option<&RunnerSet> {
+    pub(crate) fn set(&self, key: &Key) -> Option<&RunnerSet> {
         self.store.get(Kind::RunnerSet, key)?.runner_set()
     }
 
     fn happen(&mut self, event: Event) {
         let now = self.now;
         match event {
-            Event::Seen(Watcher::Manager, life, change) if life == self.arc_life => self.manager.observe(change),
+            Event::Seen(Watcher::Manager, life, change) if life == self.arc_life => {
+                self.manager.observe(change)
+            }
             Event::Seen(Watcher::Leader, term, change) => self.leader_sees(term, change),
             Event::Listed(term, kind) => self.leader_lists(term, kind),
             Event::Effect(life, ticket, call) => {
@@ -258,7 +260,8 @@ impl World {
             let event = if call.bucket().is_some() { Event::Effect } else { Event::Served };
             self.after(wait, event(self.arc_life, ticket, call));
         }
-        if let Some(wake) = self.manager.wake().filter(|wake| self.arc_wake.is_none_or(|known| *wake < known)) {
+        if let Some(wake) = self.manager.wake().filter(|wake| self.arc_wake.is_none_or(|known| *wake < known))
+        {
             self.arc_wake = Some(wake);
             self.at(wake, Event::ArcWake);
         }
@@ -272,7 +275,7 @@ impl World {
     }
 
     /// Takes note of what is new in the store.
-    pub fn note(&mut self) {
+    pub(crate) fn note(&mut self) {
         while self.seen < self.store.events() {
             let news = self.store.since(self.seen).to_vec();
             self.seen += news.len();
@@ -315,7 +318,7 @@ impl World {
     }
 
     /// The manager ends and starts again: it knows nothing, and what it has sent is done all the same.
-    pub fn restart_manager(&mut self) {
+    pub(crate) fn restart_manager(&mut self) {
         self.tell(|_| "ARC's manager starts again".to_owned());
         self.manager = Manager::new(self.flags, "arc");
         (self.arc_life, self.arc_wake) = (self.arc_life + 1, None);
@@ -331,7 +334,7 @@ impl World {
     }
 
     /// What a set has stored.
-    pub fn stored(set: &RunnerSet) -> Stored {
+    pub(crate) fn stored(set: &RunnerSet) -> Stored {
         Stored::read(set.replicas, set.patch_id)
     }
 }
