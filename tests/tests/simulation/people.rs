@@ -109,7 +109,7 @@ impl World {
             Act::ListenerRestarts(which) => self.listener_starts(which, ms(1_000)),
             Act::Deleted(which) => {
                 let key = self.played[which].key.clone();
-                drop(self.store.delete(Kind::ScaleSet, &key));
+                _ = self.store.delete(Kind::ScaleSet, &key);
             }
             Act::Drained(which) => self.change_scale_set(which, |set| set.phase = Phase::Outdated),
             Act::Upgraded(which) => self.change_scale_set(which, |set| set.template = "two".into()),
@@ -210,7 +210,7 @@ impl World {
         let first = idle.map(|runner| runner.meta.key.clone()).next();
         if let Some(key) = first {
             self.tell(|_| format!("{} is deleted by hand", key.name));
-            drop(self.store.delete(Kind::Runner, &key));
+            _ = self.store.delete(Kind::Runner, &key);
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) struct Manners {
 pub(crate) const CALM: Duration = Duration::from_secs(75);
 
 /// When all jobs are long over, and everything that waits has waited long enough.
-const REST: Duration = Duration::from_secs(1_100);
+const REST: Duration = Duration::from_secs(800);
 
 impl Manners {
     /// Draws them.
@@ -77,6 +77,8 @@ impl Manners {
             Broken::QuietGuard | Broken::OwedIgnored => manners.arc_lag = 4,
             Broken::AllStampedAlike => (manners.with_pods, manners.past_webhook) = (true, 0),
             Broken::DeletionUnheard => manners.registration = 2_000,
+            Broken::Impatience => (manners.faults, manners.timeout) = (30, ms(30_000)),
+            Broken::SilenceIgnored => (manners.has_controller, manners.past_webhook) = (false, 0),
             _ => {}
         }
         manners
@@ -91,7 +93,7 @@ fn trouble(number: usize, focus: Broken) -> Option<Act> {
         Broken::DeletionUnheard => Some(Act::Deleted(number)),
         Broken::AllStampedAlike => Some(Act::Quota(Some(1))),
         Broken::RawUnheard => Some(Act::ListenerRestarts(number)),
-        Broken::JournalsIgnored | Broken::SilenceIgnored => Some(Act::LeaderDies),
+        Broken::JournalsIgnored | Broken::Impatience => Some(Act::LeaderDies),
         _ => None,
     }
 }
@@ -146,7 +148,10 @@ impl World {
             self.at(at, Event::Act(Act::Jobs(number, count)));
             if let Some(act) = trouble(number, focus) {
                 let wait = self.between(50, 1_500);
-                self.at(at + wait, Event::Act(act));
+                if at + wait < end {
+                    self.at(at + wait, Event::Act(act));
+                    self.at(at + wait + ms(5_000), Event::Act(Act::LeaderStarts));
+                }
             }
             // Many bursts come in pieces.
             at += match self.rng.u8(..6) {
