@@ -62,6 +62,11 @@ impl Runner {
                     if !matches!(next, Stage::Stored { .. } | Stage::Unverified { .. }) {
                         // Without a complete Secret nobody is posting it.
                         self.doubtful_until = None;
+                        // Once made anew it could live and go before the earlier leader's last calls are carried out,
+                        // and nobody would look for what these leave: another name takes its place.
+                        if self.is_inherited {
+                            self.goal = Goal::Unmake;
+                        }
                     }
                     next
                 }

@@ -125,6 +125,8 @@ pub struct Runner {
     pub(super) is_asked: bool,
     /// Whether it is being looked for a last time.
     pub(super) is_last_look: bool,
+    /// Whether an earlier leader drew it, of whose calls some may still be carried out.
+    pub(super) is_inherited: bool,
     /// Whether the call that is under way posts its EphemeralRunner.
     pub(super) is_post: bool,
 }
@@ -160,6 +162,7 @@ impl Runner {
             gone: None,
             is_asked: false,
             is_last_look: false,
+            is_inherited: false,
             is_post: false,
         }
     }
@@ -171,6 +174,7 @@ impl Runner {
             doubtful_until: Some(doubtful_until),
             is_journaled: true,
             is_asked: true,
+            is_inherited: true,
             ..Self::drawn(name, with_pod)
         }
     }

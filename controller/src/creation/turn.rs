@@ -165,7 +165,10 @@ impl Borrow {
         let drawn: Vec<String> =
             (begun.len()..need).map(|_| names::runner(&self.place.name, context.rng)).collect();
         self.draw(generation, drawn, context);
-        self.progress = context.now;
+        // A listener that keeps changing its mind is no progress.
+        if !self.is_making() {
+            self.progress = context.now;
+        }
         self.phase = Phase::Making(generation);
         let left = self.left();
         if self.told.plan(left, context.now) {

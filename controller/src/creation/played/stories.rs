@@ -278,7 +278,10 @@ fn a_new_leader_takes_over_what_is_there_and_draws_only_what_is_missing() {
     }
     let registered: Vec<&str> =
         desk.calls.iter().filter(|call| call.0 == "register").map(|call| call.1.as_str()).collect();
-    assert!(registered.len() == 2 && registered.contains(&"r3"), "{registered:?}");
+    assert!(
+        registered.len() == 2 && !registered.contains(&"r3"),
+        "a late call may be for r3: {registered:?}"
+    );
 }
 
 #[test]
