@@ -161,7 +161,7 @@ where
         &self,
         scenario: &Scenario<'_>,
         cell: Cell,
-        listener: &impl Runs,
+        listener: &dyn Runs,
         controller: Option<&Controller>,
     ) -> Sample {
         let before = self.counts(controller).await;

@@ -94,8 +94,7 @@ impl<'c> Installed<'c> {
         // Applied by the server: some are larger than the annotation that the client would write.
         control_plane.kubectl(&["apply", "--server-side", "-f", &definitions]).unwrap();
         control_plane.kubectl(&["wait", "--for=condition=Established", "-f", &definitions]).unwrap();
-        let client = prepare(control_plane).await;
-        Self { real: real.clone(), control_plane, client }
+        prepare(control_plane).await;
     }
 
     pub(super) fn start_manager(&self, tuning: Tuning) -> Manager<'c> {

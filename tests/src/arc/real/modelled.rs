@@ -111,13 +111,11 @@ impl UnderTest for Modelled {
 }
 
 impl IsSetUp for ModelledSet {
-    type Listener = InProcess<PlayedListener>;
-
     fn runner_set(&self) -> &str {
         &self.runner_set
     }
 
-    fn listener(&self) -> &InProcess<PlayedListener> {
+    fn listener(&self) -> &dyn Runs {
         &self.listener
     }
 
