@@ -12,7 +12,7 @@ use headstart_tests::arc::driver::Modelled;
 use headstart_tests::arc::model::Generation;
 use headstart_tests::arc::real::scenario::{Scenario, head};
 use headstart_tests::arc::real::{
-    Asked, Installed, IsSetUp, REAL, RUNNER_SETS, Real, Runs, Tuning, UnderTest, api, namespace,
+    Asked, Installed, IsSetUp, REAL, RUNNER_SETS, Real, Tuning, UnderTest, api, namespace,
 };
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor};
@@ -129,13 +129,12 @@ async fn a_burst_is_exact_and_leaves_nothing_behind() {
 #[tokio::test]
 async fn on_the_model_a_burst_is_exact_and_leaves_nothing_behind() {
     let control_plane = ControlPlane::start(Minor::Newest).await.unwrap();
-    let service = Arc::new(ActionsService::start().await);
-    let arc = Modelled::on(&control_plane, Generation::Release, Arc::clone(&service)).await;
+    Modelled::install(&control_plane).await;
     let mut rows = vec![];
     for generation in [Generation::Release, Generation::Master] {
         for burst in bursts() {
             let service = Arc::new(ActionsService::start().await);
-            let arc = arc.with(generation, Arc::clone(&service));
+            let arc = Modelled::there(&control_plane, &service, generation).await;
             rows.push(runs(&arc, &control_plane, &service, &burst).await);
         }
     }
