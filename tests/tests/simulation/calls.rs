@@ -126,8 +126,8 @@ impl World {
                     }
                 })
             }
-            Call::CreatePod { owner } => {
-                let body = self.template(&order.place.uid)?.pod(name, owner);
+            Call::CreatePod { owner, stamp } => {
+                let body = self.template(&order.place.uid)?.pod(name, owner, *stamp);
                 self.create(Kind::Pod, &body).map(|_| Answer::Done)
             }
             Call::OwnSecret { owner } => {
