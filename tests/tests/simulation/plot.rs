@@ -119,6 +119,8 @@ impl World {
         }
         self.at(end, Event::Act(Act::Peace));
         self.at(end + CALM, Event::Act(Act::Calm));
+        // The garbage collector finds late what was made for an owner that was gone already.
+        self.at(end + CALM + ms(60_000), Event::Collect);
         self.at(end + CALM + REST, Event::Act(Act::End));
     }
 

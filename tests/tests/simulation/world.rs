@@ -322,7 +322,8 @@ impl World {
         self.tell(|_| "ARC's manager starts again".to_owned());
         self.manager = Manager::new(self.flags, "arc");
         (self.arc_life, self.arc_wake) = (self.arc_life + 1, None);
-        let objects: Vec<Object> = [Kind::ScaleSet, Kind::RunnerSet, Kind::Listener, Kind::Runner, Kind::Pod]
+        // It begins once all its caches are filled: children are there before their sets.
+        let objects: Vec<Object> = [Kind::Pod, Kind::Runner, Kind::Listener, Kind::RunnerSet, Kind::ScaleSet]
             .into_iter()
             .flat_map(|kind| self.store.of_kind(kind).cloned().collect::<Vec<Object>>())
             .collect();
