@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use headstart_externals::state::MountKind;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-pub(crate) use creation::CreationMetrics;
+pub(crate) use creation::{CreationMetrics, PUBLISHED};
 use rollout::RolloutMetrics;
 
 /// What is counted.

@@ -24,6 +24,7 @@ mod publisher;
 pub mod report;
 mod rights;
 pub mod runner;
+mod steps;
 pub mod sweep;
 mod tell;
 pub mod template;

@@ -6,6 +6,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use crate::creation::census::Refusal;
 use crate::creation::engine::{Engine, GateKey};
 use crate::creation::gate::breaker::State;
 use crate::creation::report::News;
@@ -26,6 +27,9 @@ pub(crate) struct CreationMetrics {
     overshoot: IntCounter,
     swept: IntCounterVec,
 }
+
+/// The state of a set that the webhook may pin.
+pub(crate) const PUBLISHED: &str = "published";
 
 /// From a call that the API server answers at once, to the longest that a call may take.
 const CALL_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -49,14 +53,7 @@ impl CreationMetrics {
             registry.register(Box::new(counter.clone()))?;
             prometheus::Result::Ok(counter)
         };
-        let name = "headstart_creation_call_duration_seconds";
-        let calls = HistogramOpts::new(name, "Calls by phase of a runner").buckets(CALL_BUCKETS.to_vec());
-        let calls = HistogramVec::new(calls, &["phase"])?;
-        registry.register(Box::new(calls.clone()))?;
-        let name = "headstart_creation_batch_duration_seconds";
-        let seconds = HistogramOpts::new(name, "From the first call of a batch to its hand-back");
-        let seconds = Histogram::with_opts(seconds.buckets(BATCH_BUCKETS.to_vec()))?;
-        registry.register(Box::new(seconds.clone()))?;
+        let (calls, seconds) = durations(registry)?;
         Ok(Self {
             calls,
             seconds,
@@ -139,9 +136,12 @@ impl CreationMetrics {
     }
 
     /// How many sets are what to us.
-    pub(crate) fn sets<'s>(&self, states: impl Iterator<Item = &'s str>) {
-        self.sets.reset();
-        states.for_each(|state| self.sets.with_label_values(&[state]).inc());
+    pub(crate) fn sets(&self, states: &[&str]) {
+        let refusals = Refusal::ALL.iter().map(|refusal| refusal.code());
+        for state in refusals.chain([PUBLISHED]) {
+            let count = states.iter().filter(|found| **found == state).count();
+            self.sets.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Runners above what was asked for.
@@ -161,4 +161,17 @@ impl CreationMetrics {
         self.breaker.reset();
         self.sets.reset();
     }
+}
+
+/// Of single calls, by phase, and of whole batches.
+fn durations(registry: &Registry) -> prometheus::Result<(HistogramVec, Histogram)> {
+    let name = "headstart_creation_call_duration_seconds";
+    let calls = HistogramOpts::new(name, "Calls by phase of a runner").buckets(CALL_BUCKETS.to_vec());
+    let calls = HistogramVec::new(calls, &["phase"])?;
+    registry.register(Box::new(calls.clone()))?;
+    let name = "headstart_creation_batch_duration_seconds";
+    let seconds = HistogramOpts::new(name, "From the first call of a batch to its hand-back");
+    let seconds = Histogram::with_opts(seconds.buckets(BATCH_BUCKETS.to_vec()))?;
+    registry.register(Box::new(seconds.clone()))?;
+    Ok((calls, seconds))
 }

@@ -83,17 +83,7 @@ impl World {
         match &order.task.call {
             Call::CreateJournal(journal) => self.create_journal(journal, order, begun),
             Call::DeleteJournal(name) => self.delete(Kind::ConfigMap, &Key::new("headstart", name)),
-            Call::Register => {
-                self.check_journaled(name);
-                let set = self.template(&order.place.uid)?.scale_set;
-                match self.service.register(set, name, self.now) {
-                    Ok(agent) => {
-                        Ok(Answer::Registered { runner_id: agent.id, jit_config: name.to_owned().into() })
-                    }
-                    Err(Refusal::AgentExists) => Err(Trouble::Exists),
-                    Err(_) => Err(Trouble::Refused("there is no such scale set".to_owned())),
-                }
-            }
+            Call::Register => self.register(name, &order.place.uid),
             Call::FindAgent => Ok(Answer::Agent(self.service.agent(name).map(|agent| agent.id))),
             Call::RemoveAgent(id) => {
                 self.check_removal(&key, Some(*id));
@@ -139,6 +129,16 @@ impl World {
                 })
             }
             Call::HandBack(generation) => self.hand_back(order, *generation),
+        }
+    }
+
+    fn register(&mut self, name: &str, set: &str) -> Result<Answer, Trouble> {
+        self.check_journaled(name);
+        let set = self.template(set)?.scale_set;
+        match self.service.register(set, name, self.now) {
+            Ok(agent) => Ok(Answer::Registered { runner_id: agent.id, jit_config: name.to_owned().into() }),
+            Err(Refusal::AgentExists) => Err(Trouble::Exists),
+            Err(_) => Err(Trouble::Refused("there is no such scale set".to_owned())),
         }
     }
 

@@ -128,10 +128,11 @@ fn there_is_no_second_copy_of_what_decides() {
     }
 }
 
-/// The story of the seed in the variable `HEADSTART_SEED`.
+/// Tells the story of the seed in the variable `HEADSTART_SEED`, if there is one; else of the first.
 #[test]
-#[ignore = "by hand: tells the story of one seed"]
-fn one_seed() {
-    let seed = std::env::var("HEADSTART_SEED").unwrap().parse().unwrap();
-    println!("{}", story(seed, Broken::Nothing));
+fn a_seed_has_a_story() {
+    let seed = std::env::var("HEADSTART_SEED").ok().map_or(0, |seed| seed.parse().unwrap());
+    let told = story(seed, Broken::Nothing);
+    println!("{told}");
+    assert!(told.lines().count() > 10, "{told}");
 }

@@ -43,8 +43,8 @@ impl World {
 
     /// A listener's pod runs as the ServiceAccount of its own name.
     fn user(&self, which: usize) -> Option<String> {
-        let all = self.store.of_kind(Kind::Listener).filter_map(Object::listener);
-        let own = all.filter(|listener| listener.scale_set == self.played[which].key).next()?;
+        let mut all = self.store.of_kind(Kind::Listener).filter_map(Object::listener);
+        let own = all.find(|listener| listener.scale_set == self.played[which].key)?;
         Some(format!("system:serviceaccount:{}:{}", own.meta.key.namespace, own.meta.key.name))
     }
 

@@ -11,6 +11,7 @@ use super::{TICK, Term};
 use crate::creation::census::{Candidate, Judgement, Place, Refusal};
 use crate::creation::engine::Standing;
 use crate::creation::rights;
+use crate::metrics::PUBLISHED;
 
 /// How often rights are asked for again.
 const RIGHTS: Duration = Duration::from_secs(120);
@@ -87,7 +88,7 @@ impl Term {
             let is_enabled = matches!(outcome, Ok(_) | Err(Refusal::Suspended));
             let service = self.toolbox.host(uid);
             self.engine.stands(uid, Standing { is_attended, is_enabled, service });
-            states.push(outcome.as_ref().map_or_else(|refusal| refusal.code(), |_| "published"));
+            states.push(outcome.as_ref().map_or_else(|refusal| refusal.code(), |_| PUBLISHED));
             match outcome {
                 Ok(set) => {
                     self.refused.remove(uid);
@@ -107,7 +108,7 @@ impl Term {
                 }
             }
         }
-        self.means.metrics.creation().sets(states.into_iter());
+        self.means.metrics.creation().sets(&states);
         published.sort_by(|one: &PublishedRunnerSet, other| one.uid.cmp(&other.uid));
         self.publish(published);
     }

@@ -56,9 +56,12 @@ impl Sweeper {
             return;
         }
         self.due = now + EVERY;
-        for namespace in namespaces.iter().cloned() {
-            let kubernetes = self.kubernetes.clone();
-            self.looking.spawn(async move { (namespace.clone(), look(&kubernetes, &namespace).await) });
+        for namespace in namespaces {
+            let (kubernetes, namespace) = (self.kubernetes.clone(), namespace.clone());
+            self.looking.spawn(async move {
+                let looked = look(&kubernetes, &namespace).await;
+                (namespace, looked)
+            });
         }
     }
 

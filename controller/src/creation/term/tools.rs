@@ -44,6 +44,32 @@ struct Kit {
     is_reading: bool,
 }
 
+impl Kit {
+    fn works(&mut self, service: Service, now: Duration) {
+        if matches!(self.service, Some(Err(_))) {
+            let (namespace, set) = (&self.namespace, &self.name);
+            tracing::info!(namespace, set, "the Actions service of this set can be used again");
+        }
+        (self.service, self.due, self.failures) = (Some(Ok(service)), now + RENEW, 0);
+    }
+
+    /// What worked goes on to be used where the failure passes.
+    fn fails(&mut self, Failure { why, is_passing }: Failure, now: Duration) {
+        self.due = now + (RETRY * 2_u32.pow(self.failures.min(6))).min(MOST_PATIENT);
+        self.failures += 1;
+        let before = match &self.service {
+            Some(Ok(_)) if is_passing => return,
+            Some(Err(before)) => Some(before),
+            _ => None,
+        };
+        if before != Some(&why) {
+            let (namespace, set) = (&self.namespace, &self.name);
+            tracing::warn!(namespace, set, why, "the runners of this set are left to ARC");
+        }
+        self.service = Some(Err(why));
+    }
+}
+
 /// The tools of all sets, by UID.
 pub(super) struct Toolbox {
     client: Client,
@@ -176,36 +202,9 @@ impl Toolbox {
         let is_of = |kit: &&mut Kit| kit.spec.as_ref().ok() == Some(&reading.spec);
         let Some(kit) = self.kits.get_mut(&reading.set).filter(is_of) else { return };
         kit.is_reading = false;
-        let (namespace, name) = (&kit.namespace, &kit.name);
-        let before = kit.service.as_ref().and_then(|service| service.as_ref().err());
         match reading.service {
-            Ok(service) => {
-                if before.is_some() {
-                    tracing::info!(
-                        namespace,
-                        set = name,
-                        "the Actions service of this set can be used again"
-                    );
-                }
-                (kit.service, kit.due, kit.failures) = (Some(Ok(service)), now + RENEW, 0);
-            }
-            Err(Failure { why, is_passing }) => {
-                kit.due = now + (RETRY * 2_u32.pow(kit.failures.min(6))).min(MOST_PATIENT);
-                kit.failures += 1;
-                if is_passing && matches!(kit.service, Some(Ok(_))) {
-                    tracing::debug!(
-                        namespace,
-                        set = name,
-                        why,
-                        "the Actions service is used as it was known"
-                    );
-                    return;
-                }
-                if before != Some(&why) {
-                    tracing::warn!(namespace, set = name, why, "the runners of this set are left to ARC");
-                }
-                kit.service = Some(Err(why));
-            }
+            Ok(service) => kit.works(service, now),
+            Err(failure) => kit.fails(failure, now),
         }
     }
 
