@@ -266,7 +266,7 @@ impl Replica {
         let metrics = &self.metrics;
         Duties {
             keeper: issues.then(|| Keeper::new(self.client.clone(), names, metrics.clone())),
-            creation: self.creation.clone(),
+            creation: Some(self.creation.clone()),
             cluster: ClusterDuty::new(&clients, &self.watched, self.config.clone(), &written, metrics),
         }
     }

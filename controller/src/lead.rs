@@ -27,8 +27,8 @@ const CERTIFICATES: Duration = Duration::from_secs(10);
 pub struct Duties {
     /// Issues certificates; `None` where something else does.
     pub keeper: Option<Keeper>,
-    /// How runners are made.
-    pub creation: Means,
+    /// How runners are made; `None` for a leader that makes none.
+    pub creation: Option<Means>,
     /// The rest.
     pub cluster: ClusterDuty,
 }
@@ -54,7 +54,13 @@ impl Duties {
             }
         };
         // It ends by itself, with the calls that it has under way.
-        tokio::try_join!(others, create(creation, metrics.clone(), &over)).map(drop)
+        let runners = async {
+            match creation {
+                Some(means) => create(means, metrics.clone(), &over).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(others, runners).map(drop)
     }
 }
 

@@ -93,7 +93,7 @@ async fn lead(cluster: &Cluster) {
     };
     let clients = Clients { own: client.clone(), probe: client };
     let duty = ClusterDuty::new(&clients, &watched, config, &objects, &metrics);
-    let duties = Duties { keeper: None, cluster: duty };
+    let duties = Duties { keeper: None, creation: None, cluster: duty };
     let (led, watched) = tokio::join!(duties.run(shutdown.clone()), watching.run(shutdown));
     panic!("it never ends by itself: {led:?}, {watched:?}");
 }
