@@ -201,9 +201,10 @@ impl Borrow {
         }
         let doubtful = context.now + context.timing.patience;
         for name in &journal.runners {
+            // A Pod that is missing to what is there already may have ended: ARC knows, and makes it otherwise.
+            let with_pod = context.with_pods && !self.runners.contains_key(name);
             let runner = self.ours.entry(name.clone());
-            let runner =
-                runner.or_insert_with(|| Runner::inherited(name.clone(), context.with_pods, doubtful));
+            let runner = runner.or_insert_with(|| Runner::inherited(name.clone(), with_pod, doubtful));
             if let Some(view) = self.runners.get(name) {
                 runner.appeared(&view.uid);
             }
