@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use headstart_externals::state::MountKind;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-pub(crate) use creation::{CreationMetrics, PUBLISHED};
+pub(crate) use creation::{CreationMetrics, Done, PUBLISHED};
 use rollout::RolloutMetrics;
 
 /// What is counted.

@@ -308,8 +308,8 @@ fn a_change_of_the_template_waits_for_idle_runners_on_master_only() {
 /// Seconds from the assignment of 100 jobs to the last running pod, on a real API server.
 async fn real_burst(stage: &mut Stage) -> (f64, Vec<i64>) {
     stage.listen(0, 200);
-    until("the listener has its session", || async {
-        stage.service.with(|service, _| service.has_session(stage.scale_set_id)).then_some(())
+    until("the listener waits for messages", || async {
+        stage.service.with(|service, _| service.is_polled(stage.scale_set_id)).then_some(())
     })
     .await;
     let begun = Instant::now();

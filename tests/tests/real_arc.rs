@@ -55,7 +55,7 @@ async fn runs(
     let url = service.config_url();
     let asked = Asked { namespace: namespace.name(), name: "linux", url: &url, at_least: 0, at_most: 1000 };
     let set = arc.scale_set(&asked).await;
-    let scenario = Scenario::follow(service, &client, namespace.name(), asked.name);
+    let scenario = Scenario::follow(service, &client, namespace.name(), asked.name).await;
     if arc.name() == REAL {
         idles(&client, &asked, &set).await;
     }

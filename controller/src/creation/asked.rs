@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::borrow::Borrow;
+use super::call::Order;
 use super::engine::{Engine, GateKey};
 use super::gate::Gate;
 
@@ -46,6 +47,16 @@ impl Engine {
     pub fn count(&self, uid: &str) -> Option<(usize, usize)> {
         let borrow = self.sets.get(uid)?;
         Some((borrow.live(), borrow.asked()?))
+    }
+
+    /// Whether what is ordered has just failed before.
+    pub fn is_retry(&self, order: &Order) -> bool {
+        self.sets.get(&order.place.uid).is_some_and(|borrow| borrow.failures(&order.task) > 0)
+    }
+
+    /// How many sets are pinned as they were seen last.
+    pub fn pinned(&self) -> usize {
+        self.sets.values().filter(|borrow| borrow.holds_a_pin()).count()
     }
 
     /// Whether a runner of that name is there.

@@ -309,6 +309,11 @@ impl Borrow {
         matches!(self.phase, Phase::Making(_))
     }
 
+    /// Whether a pinned generation is stored.
+    pub fn holds_a_pin(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| matches!(view.stored, Stored::Pinned(_)))
+    }
+
     /// ARC's own count of what we see.
     pub fn live(&self) -> usize {
         self.runners.values().filter(|runner| runner.is_live).count()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::creation::census::Refusal;
@@ -16,16 +16,32 @@ use crate::creation::report::News;
 pub(crate) struct CreationMetrics {
     calls: HistogramVec,
     failures: IntCounterVec,
+    retries: IntCounterVec,
     in_flight: IntGaugeVec,
     limit: IntGaugeVec,
     breaker: IntGaugeVec,
     sets: IntGaugeVec,
+    pinned: IntGauge,
+    handed_back: IntCounter,
     batches: IntCounterVec,
     seconds: Histogram,
     runners: IntCounter,
     calls_per_runner: IntCounter,
     overshoot: IntCounter,
     swept: IntCounterVec,
+}
+
+/// A call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Done<'a> {
+    /// What it was for.
+    pub(crate) phase: &'static str,
+    /// How long it was under way.
+    pub(crate) took: Duration,
+    /// Whether the one before it, for the same thing, had failed.
+    pub(crate) is_retry: bool,
+    /// Why it failed, if it did.
+    pub(crate) reason: Option<&'a str>,
 }
 
 /// The state of a set that the webhook may pin.
@@ -54,6 +70,8 @@ impl CreationMetrics {
             prometheus::Result::Ok(counter)
         };
         let (calls, seconds) = durations(registry)?;
+        let pinned = IntGauge::new("headstart_creation_pinned_sets", "Runner sets that are pinned now")?;
+        registry.register(Box::new(pinned.clone()))?;
         Ok(Self {
             calls,
             seconds,
@@ -62,6 +80,13 @@ impl CreationMetrics {
                 "Calls that failed, by phase and reason; most are tried again",
                 &["phase", "reason"],
             )?,
+            retries: counters(
+                "headstart_creation_retries_total",
+                "Calls for something that had failed just before, by phase",
+                &["phase"],
+            )?,
+            pinned,
+            handed_back: counter("headstart_creation_handed_back_total", "Sets that were handed back to ARC")?,
             in_flight: gauges("headstart_creation_in_flight", "Calls under way, by upstream", &["upstream"])?,
             limit: gauges("headstart_creation_limit", "Most calls at once, by upstream", &["upstream"])?,
             breaker: gauges(
@@ -96,13 +121,22 @@ impl CreationMetrics {
         })
     }
 
-    /// A call has ended after `took`; `reason` if it failed.
-    pub(crate) fn called(&self, phase: &str, took: Duration, reason: Option<&str>) {
+    /// A call has ended.
+    pub(crate) fn called(&self, done: &Done<'_>) {
+        let Done { phase, took, is_retry, reason } = *done;
         self.calls.with_label_values(&[phase]).observe(took.as_secs_f64());
         self.calls_per_runner.inc();
+        if is_retry {
+            self.retries.with_label_values(&[phase]).inc();
+        }
         if let Some(reason) = reason {
             self.failures.with_label_values(&[phase, reason]).inc();
         }
+    }
+
+    /// ARC has a set back.
+    pub(crate) fn handed_back(&self) {
+        self.handed_back.inc();
     }
 
     /// Something happened to a set.
@@ -123,6 +157,7 @@ impl CreationMetrics {
 
     /// What the gates and sets are like.
     pub(crate) fn look(&self, engine: &Engine) {
+        self.pinned.set(i64::try_from(engine.pinned()).unwrap_or(i64::MAX));
         for (key, gate) in engine.gates() {
             let upstream = match key {
                 GateKey::Kubernetes => "kubernetes",
@@ -160,6 +195,7 @@ impl CreationMetrics {
         self.limit.reset();
         self.breaker.reset();
         self.sets.reset();
+        self.pinned.set(0);
     }
 }
 

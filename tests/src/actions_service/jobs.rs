@@ -269,9 +269,10 @@ impl Service {
         }
     }
 
-    /// Whether a listener holds the session of this scale set.
-    pub fn has_session(&self, set: i64) -> bool {
-        self.queues.get(&set).is_some_and(|queue| queue.session.is_some())
+    /// Whether a listener waits for messages right now. It polls only after its first patch.
+    pub fn is_polled(&self, set: i64) -> bool {
+        let session = self.queues.get(&set).and_then(|queue| queue.session.as_ref());
+        session.is_some_and(|session| session.polls > 0)
     }
 
     pub(super) fn session(&self, set: i64, id: &str) -> Option<&Session> {
@@ -369,6 +370,6 @@ mod tests {
         assert_eq!(service.open_session(set, "two", late), Err(Refusal::SessionTaken));
         service.open_session(set, "two", late * 2).unwrap();
         service.close_session(set, &first);
-        assert!(service.has_session(set), "an old listener does not close the session of the next");
+        assert_eq!(service.open_session(set, "three", late * 2), Err(Refusal::SessionTaken), "an old listener closes none");
     }
 }

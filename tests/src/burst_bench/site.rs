@@ -141,7 +141,7 @@ where
         self.service.with(|service, _| {
             service.faults.set_latency(Endpoint::GenerateJitConfig, registration);
         });
-        let scenario = Scenario::follow(&self.service, &self.client, at, NAME);
+        let scenario = Scenario::follow(&self.service, &self.client, at, NAME).await;
         let mut samples = Vec::new();
         for round in 1..=rounds {
             let sample = self.measure(&scenario, cell, set.listener(), controller).await;

@@ -25,6 +25,8 @@ async fn a_burst_is_made_at_once_and_is_exact() {
     counts(&controller, "headstart_creation_runners_total", runners as f64).await;
     counts(&controller, "headstart_creation_overshoot_total", 0.0).await;
     counts(&controller, r#"headstart_creation_sets{state="published"}"#, 1.0).await;
+    counts(&controller, "headstart_creation_pinned_sets", 0.0).await;
+    counts(&controller, "headstart_creation_handed_back_total", 1.0).await;
     counts(&controller, r#"headstart_creation_in_flight{upstream="kubernetes"}"#, 0.0).await;
 
     let busy = it.scenario.begin(runners / 2).await;

@@ -20,6 +20,9 @@ async fn in_spite_of(harm: Harm, span: Span, after: bool, reason: &str) {
     assert_eq!(stage.pinned(), 1);
     let series = format!("headstart_creation_failures_total{{phase=\"register\",reason=\"{reason}\"}}");
     assert!(metric(&controller, &series).await.unwrap_or_default() >= 1.0, "{series}");
+    let again = metric(&controller, r#"headstart_creation_retries_total{phase="register"}"#).await;
+    let found = metric(&controller, r#"headstart_creation_retries_total{phase="find-agent"}"#).await;
+    assert!(again.or(found).unwrap_or_default() >= 1.0, "what failed was tried again");
     counts(&controller, r#"headstart_creation_batches_total{outcome="complete"}"#, 1.0).await;
     it.has_no_journal().await;
     it.ends().await;

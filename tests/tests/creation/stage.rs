@@ -110,14 +110,9 @@ impl Stage {
         let name = format!("set-of-{}", namespace.name());
         let asked = Asked { namespace: namespace.name(), name: &name, url: &url, at_least: 0, at_most: 1000 };
         let set = self.arc.scale_set(&asked).await;
-        let scenario = Scenario::follow(&self.service, &self.client, namespace.name(), &name);
+        let scenario = Scenario::follow(&self.service, &self.client, namespace.name(), &name).await;
         let is_idle = || async { (!scenario.timeline.generations().is_empty()).then_some(()) };
         until("the set is seen", is_idle).await;
-        until("the listener has its session", || async {
-            let id = scenario.id();
-            self.service.with(|service, _| service.has_session(id)).then_some(())
-        })
-        .await;
         Watched { set, scenario, namespace, stage: self }
     }
 

@@ -118,13 +118,12 @@ impl World {
         let seen: Vec<Arc<Object>> = leader.seen.values().cloned().collect();
         let (runners, others): (Vec<Arc<Object>>, Vec<Arc<Object>>) =
             seen.into_iter().partition(|object| object.kind() == Kind::Runner);
-        others.into_iter().for_each(|object| self.feed(&object));
+        others.into_iter().chain(runners).for_each(|object| self.feed(&object));
         let (now, unix_ms) = (self.now, self.unix_ms());
         if let Some(leader) = &mut self.leader {
             let journals = std::mem::take(&mut leader.journals);
             journals.into_iter().for_each(|journal| leader.engine.inherit(journal, now, unix_ms));
         }
-        runners.into_iter().for_each(|object| self.feed(&object));
         self.tell(|world| format!("leader-{} knows everything", world.term));
         self.engine_is_due();
     }

@@ -229,11 +229,11 @@ impl World {
             engine.set(set.view(), now);
             self.seen.insert(set.uid.clone(), (set.view(), set.epoch));
         }
-        for journal in self.store.journals.values() {
-            engine.inherit(journal.clone(), now, self.unix());
-        }
         for name in self.store.ers.keys() {
             engine.runner(self.store.view(name).unwrap(), now);
+        }
+        for journal in self.store.journals.values() {
+            engine.inherit(journal.clone(), now, self.unix());
         }
         self.engine = Some(engine);
         self.push(31_000, Event::Sweep(self.term));

@@ -150,11 +150,12 @@ impl Term {
                 (std::mem::take(&mut place.runners), std::mem::take(&mut place.journals));
             let sets = self.sets.values().filter_map(RunnerSet::view).filter(|view| view.namespace == name);
             sets.for_each(|view| self.engine.set(view, now));
-            let unix_ms = Timestamp::now().as_millisecond();
-            journals.into_iter().for_each(|journal| self.engine.inherit(journal, now, unix_ms));
+            // Before the journals: of what is there already, ARC makes what is missing.
             for view in runners.values().filter_map(Runner::view) {
                 self.observe(view, now);
             }
+            let unix_ms = Timestamp::now().as_millisecond();
+            journals.into_iter().for_each(|journal| self.engine.inherit(journal, now, unix_ms));
         }
     }
 }

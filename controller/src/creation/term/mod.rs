@@ -38,10 +38,11 @@ use super::tell;
 use super::watch::Watches;
 use crate::actions::Services;
 use crate::events::Outbox;
-use crate::metrics::Metrics;
+use crate::metrics::{Done, Metrics};
 use crate::news::News;
 use overshoot::Overshoots;
 use places::Places;
+use standing::Inquiry;
 use sweeper::Sweeper;
 use tools::{Reading, Toolbox};
 
@@ -109,7 +110,7 @@ pub struct Term {
     calls: JoinSet<(CallId, Answer)>,
     reads: FuturesUnordered<futures::future::BoxFuture<'static, Reading>>,
     rights: FuturesUnordered<futures::future::BoxFuture<'static, (String, Option<Vec<String>>)>>,
-    rights_due: BTreeMap<String, Duration>,
+    inquiries: BTreeMap<String, Inquiry>,
     refused: BTreeMap<String, Refusal>,
     /// When it is decided anew who may be pinned; at once where something changed that it depends on.
     judged: Option<Duration>,
@@ -152,7 +153,7 @@ impl Term {
             calls: JoinSet::new(),
             reads: FuturesUnordered::new(),
             rights: FuturesUnordered::new(),
-            rights_due: BTreeMap::new(),
+            inquiries: BTreeMap::new(),
             refused: BTreeMap::new(),
             judged: None,
             journals_due: Some(timeout + TICK),
@@ -246,6 +247,7 @@ impl Term {
     fn begin(&mut self, order: Order) {
         let (executor, metrics) = (self.executor.clone(), self.means.metrics.creation().clone());
         let tools = self.toolbox.of(&order.place);
+        let is_retry = self.engine.is_retry(&order);
         self.calls.spawn(async move {
             let begun = Instant::now();
             let answer = executor.run(&order, &tools).await;
@@ -256,7 +258,11 @@ impl Term {
                 }
                 _ => None,
             };
-            metrics.called(order.task.call.code(), begun.elapsed(), reason);
+            let done = Done { phase: order.task.call.code(), took: begun.elapsed(), is_retry, reason };
+            metrics.called(&done);
+            if matches!(answer, Answer::Returned { .. }) {
+                metrics.handed_back();
+            }
             (order.id, answer)
         });
     }

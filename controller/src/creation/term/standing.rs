@@ -19,23 +19,45 @@ const RIGHTS: Duration = Duration::from_secs(120);
 /// How often the list is written although nothing changed: others may have taken it away.
 const PUBLISH: Duration = Duration::from_secs(30);
 
-/// How soon rights are asked for again where the API server did not answer.
-const RIGHTS_RETRY: Duration = Duration::from_secs(10);
+/// How soon rights are asked for again where some are missing or the API server did not answer; each time twice as late, up
+/// to [`RIGHTS`]. A binding may come right after the label, and authorizers follow it with a delay.
+const RIGHTS_RETRY: Duration = Duration::from_secs(2);
 
 /// Namespaces whose rights are asked for at a time: in a large cluster all are due at once.
 const ASKED_AT_ONCE: usize = 4;
+
+/// When the rights in a namespace are asked for.
+#[derive(Debug, Default)]
+pub(super) struct Inquiry {
+    due: Duration,
+    /// Until the next one after a failure.
+    pause: Duration,
+}
+
+impl Inquiry {
+    fn ended(&mut self, missing: Option<&[String]>, now: Duration) {
+        if missing.is_some_and(<[String]>::is_empty) {
+            self.pause = Duration::ZERO;
+            self.due = now + RIGHTS;
+        } else {
+            self.pause = (self.pause * 2).clamp(RIGHTS_RETRY, RIGHTS);
+            self.due = now + self.pause;
+        }
+    }
+}
 
 impl Term {
     pub(super) fn ask_for_rights(&mut self, now: Duration) {
         let with_pods = self.means.config.borrow().runner_creation.level == Level::Pods;
         for namespace in self.places.namespaces.keys() {
-            if self.rights_due.get(namespace).is_some_and(|due| now < *due) {
+            let inquiry = self.inquiries.entry(namespace.clone()).or_default();
+            if now < inquiry.due {
                 continue;
             }
             if self.rights.len() >= ASKED_AT_ONCE {
                 break;
             }
-            self.rights_due.insert(namespace.clone(), now + RIGHTS);
+            inquiry.due = now + RIGHTS;
             let (client, namespace) = (self.means.client.clone(), namespace.clone());
             let ask = async move {
                 let missing = rights::missing(&client, &namespace, with_pods).await;
@@ -47,10 +69,9 @@ impl Term {
 
     /// What was asked for is known; where the API server did not answer, what was known stays.
     pub(super) fn learned(&mut self, namespace: &str, missing: Option<Vec<String>>) {
-        let Some(missing) = missing else {
-            self.rights_due.insert(namespace.to_owned(), self.now() + RIGHTS_RETRY);
-            return;
-        };
+        let now = self.now();
+        self.inquiries.entry(namespace.to_owned()).or_default().ended(missing.as_deref(), now);
+        let Some(missing) = missing else { return };
         let Some(place) = self.places.namespaces.get_mut(namespace) else { return };
         if !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
             tracing::warn!(
@@ -155,5 +176,25 @@ impl Term {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_that_are_missing_are_asked_for_soon_and_then_ever_more_rarely() {
+        let mut inquiry = Inquiry::default();
+        let missing = ["get secrets".to_owned()];
+        let due = [2, 4, 8, 16, 32, 64, 120, 120].map(|seconds| {
+            inquiry.ended(Some(&missing), Duration::ZERO);
+            (inquiry.due.as_secs(), seconds)
+        });
+        assert!(due.iter().all(|(due, expected)| due == expected), "{due:?}");
+        inquiry.ended(Some(&[]), Duration::ZERO);
+        assert_eq!(inquiry.due, RIGHTS);
+        inquiry.ended(None, Duration::ZERO);
+        assert_eq!(inquiry.due, RIGHTS_RETRY, "no answer");
     }
 }

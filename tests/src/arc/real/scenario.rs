@@ -48,20 +48,20 @@ pub const COLUMNS: [Milestone; 5] =
     [Milestone::Runner, Milestone::Secret, Milestone::Pod, Milestone::Running, Milestone::Reported];
 
 impl<'s> Scenario<'s> {
-    /// Follows a scale set that is set up, in a namespace of its own.
-    pub fn follow(service: &'s ActionsService, client: &Client, namespace: &str, name: &str) -> Self {
+    /// Follows a scale set that is set up, in a namespace of its own, once its listener waits for messages: jobs that come
+    /// before its first patch are asked for with number 0, which shields ARC from nothing.
+    pub async fn follow(service: &'s ActionsService, client: &Client, namespace: &str, name: &str) -> Self {
         let id = service.with(|service, _| {
             // Who is to have a job is said by the test.
             service.eager = false;
             service.sets().find(|set| set.name == name).map(|set| set.id)
         });
-        Self {
-            timeline: Timeline::follow(client, namespace),
-            service,
-            client: client.clone(),
-            namespace: namespace.to_owned(),
-            set: id.unwrap(),
-        }
+        let (timeline, set) = (Timeline::follow(client, namespace), id.unwrap());
+        until("the listener waits for messages", || async {
+            service.with(|service, _| service.is_polled(set)).then_some(())
+        })
+        .await;
+        Self { timeline, service, client: client.clone(), namespace: namespace.to_owned(), set }
     }
 
     /// So many jobs come at once; waits until as many runners as there are jobs run.
