@@ -63,13 +63,45 @@ type Stream = BoxStream<'static, (Subject, Option<Vec<Seen>>)>;
 /// How long a watch may fail before what it brought counts for nothing.
 const BROKEN: Duration = Duration::from_secs(10);
 
+/// A watch that did not fail for so long works, although it may have nothing to tell: that it was resumed is not told. Longer
+/// than the longest pause before the next try, which is 30 s and which chance may double.
+const MENDED: Duration = Duration::from_secs(75);
+
+/// A watch that fails again and again.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+}
+
+impl Failing {
+    fn begins(now: Instant) -> Self {
+        Self { since: now, last: now }
+    }
+
+    fn goes_on(&mut self, now: Instant) {
+        if self.is_mended(now) {
+            self.since = now;
+        }
+        self.last = now;
+    }
+
+    fn is_mended(&self, now: Instant) -> bool {
+        now >= self.last + MENDED
+    }
+
+    fn is_broken(&self, now: Instant) -> bool {
+        !self.is_mended(now) && self.last >= self.since + BROKEN
+    }
+}
+
 /// All watches.
 pub(super) struct Watches {
     client: Client,
     namespaces: BTreeMap<String, HashSet<Kind>>,
     are_listeners_listed: bool,
-    /// Watches that fail, and since when.
-    broken: HashMap<Subject, Instant>,
+    /// Watches that failed since they last brought something.
+    failing: HashMap<Subject, Failing>,
     streams: SelectAll<Stream>,
 }
 
@@ -86,7 +118,7 @@ impl Watches {
             client,
             namespaces: BTreeMap::new(),
             are_listeners_listed: false,
-            broken: HashMap::new(),
+            failing: HashMap::new(),
             streams,
         }
     }
@@ -128,17 +160,22 @@ impl Watches {
     /// Whether all watches that matter to a namespace work.
     pub(super) fn is_sound(&self, namespace: &str) -> bool {
         let matters = |(_, place): &Subject| place.as_deref().is_none_or(|place| place == namespace);
-        !self.broken.iter().any(|(subject, since)| matters(subject) && since.elapsed() >= BROKEN)
+        let now = Instant::now();
+        !self.failing.iter().any(|(subject, failing)| matters(subject) && failing.is_broken(now))
     }
 
     /// The next things that are seen.
     pub(super) async fn next(&mut self) -> anyhow::Result<Vec<Seen>> {
         let Some((subject, seen)) = self.streams.next().await else { anyhow::bail!("the watches ended") };
         let Some(seen) = seen else {
-            self.broken.entry(subject).or_insert_with(Instant::now);
+            let now = Instant::now();
+            self.failing.entry(subject).or_insert_with(|| Failing::begins(now)).goes_on(now);
             return Ok(Vec::new());
         };
-        self.broken.remove(&subject);
+        // Only that it is begun anew is no success yet.
+        if !seen.is_empty() {
+            self.failing.remove(&subject);
+        }
         for seen in &seen {
             match seen {
                 Seen::Listed(Kind::Listener, _) => self.are_listeners_listed = true,
@@ -173,7 +210,7 @@ where
     let of = place.clone();
     let events = events.map(move |event| match event {
         Ok(event) => {
-            if trouble.is_over() {
+            if !matches!(event, Event::Init) && trouble.is_over() {
                 tracing::info!(kind = %K::kind(&()), namespace = of.as_deref(), "the watch works again");
             }
             ((kind, of.clone()), Some(known.take(event, kind, of.as_deref(), seen)))
@@ -235,4 +272,24 @@ impl Known {
 
 fn uid<K: Resource>(object: &K) -> String {
     object.meta().uid.clone().unwrap_or_default()
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_is_broken_while_it_goes_on_failing_and_no_longer() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut failing = Failing::begins(begun);
+        failing.goes_on(at(9));
+        assert!(!failing.is_broken(at(12)), "it was a moment, and may be resumed");
+        failing.goes_on(at(13));
+        assert!(failing.is_broken(at(13)));
+        failing.goes_on(at(70));
+        assert!(failing.is_broken(at(144)), "the next failure may be under way");
+        assert!(!failing.is_broken(at(145)), "nothing failed since: it was resumed");
+        failing.goes_on(at(200));
+        assert!(!failing.is_broken(at(209)), "another time");
+    }
 }
