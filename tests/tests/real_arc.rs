@@ -10,10 +10,9 @@ use headstart_externals::pin::Stored;
 use headstart_tests::actions_service::{ActionsService, Endpoint};
 use headstart_tests::arc::driver::Modelled;
 use headstart_tests::arc::model::Generation;
-use headstart_tests::arc::real::scenario::{Scenario, head};
-use headstart_tests::arc::real::{
-    Asked, Installed, IsSetUp, REAL, RUNNER_SETS, Real, Tuning, UnderTest, api, namespace,
-};
+use headstart_tests::arc::real::{Installed, REAL, Real};
+use headstart_tests::arc::scenario::{Scenario, head};
+use headstart_tests::arc::{Asked, IsSetUp, RUNNER_SETS, Tuning, UnderTest, api, namespace};
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::depth::is_full;

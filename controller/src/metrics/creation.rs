@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -54,66 +55,53 @@ const BATCH_BUCKETS: &[f64] = &[0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0,
 
 impl CreationMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            prometheus::Result::Ok(family)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            prometheus::Result::Ok(family)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            prometheus::Result::Ok(counter)
-        };
-        let (calls, seconds) = durations(registry)?;
-        let pinned = IntGauge::new("headstart_creation_pinned_sets", "Runner sets that are pinned now")?;
-        registry.register(Box::new(pinned.clone()))?;
+        let register = Register(registry);
+        let (calls, seconds) = durations(&register)?;
         Ok(Self {
             calls,
             seconds,
-            failures: counters(
+            failures: register.counters(
                 "headstart_creation_failures_total",
                 "Calls that failed, by phase and reason; most are tried again",
                 &["phase", "reason"],
             )?,
-            retries: counters(
+            retries: register.counters(
                 "headstart_creation_retries_total",
                 "Calls for something that had failed just before, by phase",
                 &["phase"],
             )?,
-            pinned,
-            handed_back: counter("headstart_creation_handed_back_total", "Sets that were handed back to ARC")?,
-            in_flight: gauges("headstart_creation_in_flight", "Calls under way, by upstream", &["upstream"])?,
-            limit: gauges("headstart_creation_limit", "Most calls at once, by upstream", &["upstream"])?,
-            breaker: gauges(
+            pinned: register.gauge("headstart_creation_pinned_sets", "Runner sets that are pinned now")?,
+            handed_back: register.counter(
+                "headstart_creation_handed_back_total",
+                "Sets that were handed back to ARC",
+            )?,
+            in_flight: register.gauges("headstart_creation_in_flight", "Calls under way, by upstream", &["upstream"])?,
+            limit: register.gauges("headstart_creation_limit", "Most calls at once, by upstream", &["upstream"])?,
+            breaker: register.gauges(
                 "headstart_creation_breaker_open",
                 "1 while the circuit breaker of an upstream is not closed",
                 &["upstream"],
             )?,
-            sets: gauges(
+            sets: register.gauges(
                 "headstart_creation_sets",
                 "Runner sets by what they are to us: published, or why they are left to ARC",
                 &["state"],
             )?,
-            batches: counters(
+            batches: register.counters(
                 "headstart_creation_batches_total",
                 "Batches of runners by how they ended",
                 &["outcome"],
             )?,
-            runners: counter("headstart_creation_runners_total", "Runners that were made")?,
-            calls_per_runner: counter(
+            runners: register.counter("headstart_creation_runners_total", "Runners that were made")?,
+            calls_per_runner: register.counter(
                 "headstart_creation_calls_total",
                 "Calls of all kinds; divided by the runners, calls per runner",
             )?,
-            overshoot: counter(
+            overshoot: register.counter(
                 "headstart_creation_overshoot_total",
                 "Runners above what a listener had asked for when ARC took a set over in the middle of a batch",
             )?,
-            swept: counters(
+            swept: register.counters(
                 "headstart_creation_swept_total",
                 "What was left over and removed, by kind",
                 &["kind"],
@@ -199,15 +187,39 @@ impl CreationMetrics {
     }
 }
 
+/// Makes families and lets them be read.
+struct Register<'r>(&'r Registry);
+
+impl Register<'_> {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.registered(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.registered(IntGauge::new(name, help)?)
+    }
+
+    fn registered<C: Collector + Clone + 'static>(&self, family: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+}
+
 /// Of single calls, by phase, and of whole batches.
-fn durations(registry: &Registry) -> prometheus::Result<(HistogramVec, Histogram)> {
+fn durations(register: &Register<'_>) -> prometheus::Result<(HistogramVec, Histogram)> {
     let name = "headstart_creation_call_duration_seconds";
     let calls = HistogramOpts::new(name, "Calls by phase of a runner").buckets(CALL_BUCKETS.to_vec());
-    let calls = HistogramVec::new(calls, &["phase"])?;
-    registry.register(Box::new(calls.clone()))?;
+    let calls = register.registered(HistogramVec::new(calls, &["phase"])?)?;
     let name = "headstart_creation_batch_duration_seconds";
     let seconds = HistogramOpts::new(name, "From the first call of a batch to its hand-back");
-    let seconds = Histogram::with_opts(seconds.buckets(BATCH_BUCKETS.to_vec()))?;
-    registry.register(Box::new(seconds.clone()))?;
+    let seconds = register.registered(Histogram::with_opts(seconds.buckets(BATCH_BUCKETS.to_vec()))?)?;
     Ok((calls, seconds))
 }

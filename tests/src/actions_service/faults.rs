@@ -99,6 +99,11 @@ impl Faults {
         self.list.clear();
     }
 
+    /// Whether everything struck as often as it was to.
+    pub fn are_spent(&self) -> bool {
+        self.list.iter().all(|fault| fault.span == Span::Next(0))
+    }
+
     /// What happens to this request: harm, and whether only after its effect.
     pub fn strike(&mut self, endpoint: Endpoint, caller: Caller, now: Duration) -> Option<(Harm, bool)> {
         self.list.retain(|fault| match fault.span {

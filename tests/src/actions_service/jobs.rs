@@ -370,6 +370,10 @@ mod tests {
         assert_eq!(service.open_session(set, "two", late), Err(Refusal::SessionTaken));
         service.open_session(set, "two", late * 2).unwrap();
         service.close_session(set, &first);
-        assert_eq!(service.open_session(set, "three", late * 2), Err(Refusal::SessionTaken), "an old listener closes none");
+        assert_eq!(
+            service.open_session(set, "three", late * 2),
+            Err(Refusal::SessionTaken),
+            "an old listener closes none"
+        );
     }
 }

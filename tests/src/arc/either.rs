@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::driver::{Modelled, ModelledSet};
 use super::model::Generation;
-use super::real::{Asked, Installed, IsSetUp, Real, Runs, ScaleSet, Tuning, UnderTest};
+use super::real::{Installed, Real, ScaleSet};
+use super::under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest};
 use crate::actions_service::ActionsService;
 use crate::bed::ControlPlane;
 

@@ -5,6 +5,13 @@ pub mod apply;
 pub mod driver;
 pub mod either;
 pub mod model;
+pub(crate) mod objects;
 pub mod real;
+pub mod scenario;
 pub mod store;
+pub mod timeline;
+mod under_test;
 pub mod virtual_run;
+
+pub use objects::{ARC_NAMESPACE, LISTENERS, RUNNER_SETS, RUNNERS, SCALE_SETS, api};
+pub use under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest, namespace};

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use headstart_tests::actions_service::ActionsService;
+use headstart_tests::arc::UnderTest;
 use headstart_tests::arc::driver::Modelled;
 use headstart_tests::arc::model::Generation;
-use headstart_tests::arc::real::{Installed, Real, UnderTest};
+use headstart_tests::arc::real::{Installed, Real};
 use headstart_tests::bed::{ControlPlane, Minor};
 use headstart_tests::burst_bench::matrix::{Cell, DEFAULT, SMALL, SMALL_ROUNDS, cells};
 use headstart_tests::burst_bench::rows::{Row, Rows, last_pod};

@@ -2,7 +2,7 @@
 
 use super::matrix::{Cell, DEFAULT, LARGE, SLOW_SERVICE, SMALL};
 use super::site::Sample;
-use crate::arc::real::timeline::Milestone;
+use crate::arc::timeline::Milestone;
 use crate::load::figures::{Aim, Spread, Verdict};
 
 /// One side's bursts of one cell.

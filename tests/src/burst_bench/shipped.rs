@@ -1,6 +1,6 @@
 //! Headstart's side: the shipped controller and webhook, of which the controller is started anew for another concurrency.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headstart_externals::names::RUNNER_SETS_KEY;
 use headstart_externals::runner_sets::PublishedRunnerSets;
@@ -9,10 +9,10 @@ use kube::{Api, Client};
 
 use super::metrics::Metrics;
 use crate::bed::ControlPlane;
-use crate::companion::Companion;
+use crate::companion::{Companion, metric};
 use crate::played::OURS;
 use crate::process::Process;
-use crate::wait::within;
+use crate::wait::{until, within};
 
 /// A leader's Lease has to run out where its holder did not give it back.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,6 +46,13 @@ impl<'c> Shipped<'c> {
         let admin = process.says("serving").await["admin"].as_str().unwrap().to_owned();
         let leads = within(PATIENCE, || async { process.has_said("leading").then_some(()) }).await;
         leads.unwrap_or_else(|| panic!("the controller does not lead after {PATIENCE:?}"));
+        let begun = Instant::now();
+        let webhook = &self.companion.webhook.process;
+        until("the webhook has seen it renew its Lease", || async {
+            let age = metric(webhook, "headstart_leader_age_seconds").await?;
+            (0.0..begun.elapsed().as_secs_f64()).contains(&age).then_some(())
+        })
+        .await;
         Controller { concurrency, process, admin }
     }
 

@@ -13,9 +13,10 @@ use super::shipped::{Controller, Shipped};
 use crate::actions_service::{ActionsService, Endpoint};
 use crate::arc::driver::{ArcManager, ModelledManager};
 use crate::arc::model::Kind;
-use crate::arc::real::scenario::{Figures, Scenario};
-use crate::arc::real::timeline::Milestone;
-use crate::arc::real::{Asked, IsSetUp, Manager, RUNNER_SETS, Runs, Tuning, UnderTest, api, namespace};
+use crate::arc::real::Manager;
+use crate::arc::scenario::{Figures, Scenario};
+use crate::arc::timeline::Milestone;
+use crate::arc::{Asked, IsSetUp, RUNNER_SETS, Runs, Tuning, UnderTest, api, namespace};
 use crate::bed::ControlPlane;
 
 /// Room for the largest burst.

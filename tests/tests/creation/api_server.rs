@@ -1,15 +1,22 @@
 //! An API server that throttles, that the controller cannot reach, or that lets no more pods in.
 
+use axum::http::Method;
 use headstart_tests::gate::Gate;
 use headstart_tests::process::Process;
 use serde_json::json;
 
-use crate::stage::{HEARTBEAT, PATIENCE, Stage, counts};
-use crate::weak::{Fault, Weak};
+use crate::stage::{HEARTBEAT, PATIENCE, SLOW, Stage, counts};
+use crate::weak::{Fault, Harm, Weak};
 
 impl Stage {
     /// A replica that knows the API server by another address, and perhaps another authority.
-    async fn leader_by_way_of(&self, identity: &str, server: &str, authority: Option<&str>) -> Process {
+    pub(crate) async fn leader_by_way_of(
+        &self,
+        identity: &str,
+        server: &str,
+        authority: Option<&str>,
+        flags: &[&str],
+    ) -> Process {
         use base64::Engine as _;
         let text = std::fs::read_to_string(self.companion.kubeconfig()).unwrap();
         let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -22,7 +29,7 @@ impl Stage {
         let path = self.companion.file(&format!("{identity}.kubeconfig"));
         std::fs::write(&path, config.to_string()).unwrap();
         let mut command = self.companion.command("headstart-controller", identity);
-        command.args(["--runner-creation-concurrency=4"]).env("KUBECONFIG", path);
+        command.args(flags).env("KUBECONFIG", path);
         let controller = Process::spawn(command);
         controller.says("leading").await;
         controller
@@ -33,8 +40,8 @@ impl Stage {
 async fn the_leader_is_cut_off_and_another_one_finishes() {
     let Some(stage) = Stage::in_full_depth().await else { return };
     let gate = Gate::to(stage.control_plane.server().trim_start_matches("https://")).await;
-    let first = stage.leader_by_way_of("one", &format!("https://{}", gate.address()), None).await;
-    let second = stage.companion.controller("two", &["--runner-creation-concurrency=4"]);
+    let first = stage.leader_by_way_of("one", &format!("https://{}", gate.address()), None, SLOW).await;
+    let second = stage.companion.controller("two", SLOW);
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;
     stage.registrations_take(400);
@@ -55,7 +62,7 @@ async fn the_leader_is_cut_off_and_another_one_finishes() {
 async fn the_only_leader_is_cut_off_and_arc_makes_the_rest() {
     let Some(stage) = Stage::in_full_depth().await else { return };
     let gate = Gate::to(stage.control_plane.server().trim_start_matches("https://")).await;
-    let first = stage.leader_by_way_of("one", &format!("https://{}", gate.address()), None).await;
+    let first = stage.leader_by_way_of("one", &format!("https://{}", gate.address()), None, SLOW).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;
     stage.registrations_take(400);
@@ -74,20 +81,24 @@ async fn the_only_leader_is_cut_off_and_arc_makes_the_rest() {
 async fn it_throttles_and_fails_for_a_moment() {
     let stage = Stage::new().await;
     let weak = Weak::before(stage.control_plane).await;
-    let controller = stage.leader_by_way_of("one", &weak.url(), Some(&weak.authority())).await;
+    let controller = stage.leader_by_way_of("one", &weak.url(), Some(&weak.authority()), SLOW).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;
     stage.registrations_take(50);
-    weak.add(Fault { path: "/secrets", status: 429, retry_after: Some(1), times: 3, is_done: false });
-    weak.add(Fault { path: "/ephemeralrunners", status: 429, retry_after: None, times: 2, is_done: false });
-    weak.add(Fault { path: "/pods", status: 500, retry_after: None, times: 3, is_done: false });
-    weak.add(Fault { path: "/configmaps", status: 503, retry_after: None, times: 1, is_done: true });
-    weak.add(Fault { path: "/secrets", status: 504, retry_after: None, times: 2, is_done: true });
-    weak.add(Fault { path: "/ephemeralrunners", status: 504, retry_after: None, times: 2, is_done: true });
+    let harm = |path, status, retry_after, times, is_done| {
+        let (write, harm) = ((Method::POST, path), Harm::Status(status, retry_after));
+        weak.add(Fault { write, harm, times, is_done });
+    };
+    harm("/secrets", 429, Some(1), 3, false);
+    harm("/ephemeralrunners", 429, None, 2, false);
+    harm("/pods", 500, None, 3, false);
+    harm("/configmaps", 503, None, 1, true);
+    harm("/secrets", 504, None, 2, true);
+    harm("/ephemeralrunners", 504, None, 2, true);
     it.scenario.ask(16);
     it.settles_exactly(16).await;
     it.has_no_journal().await;
-    weak.are_spent();
+    assert!(weak.is_spent());
     counts(&controller, r#"headstart_creation_batches_total{outcome="complete"}"#, 1.0).await;
     it.ends().await;
     Stage::retire(controller).await;
@@ -96,7 +107,7 @@ async fn it_throttles_and_fails_for_a_moment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_lets_only_some_pods_in() {
     let stage = Stage::new().await;
-    let controller = stage.leader("one", &["--runner-creation-concurrency=4"]).await;
+    let controller = stage.leader("one", SLOW).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;
     let quota = |pods: u32| {

@@ -14,7 +14,7 @@ async fn a_burst_is_made_at_once_and_is_exact() {
     let runners = if is_full() { 100 } else { 20 };
     stage.registrations_take(150);
     let figures = it.scenario.burst(runners, PATIENCE).await;
-    say(&format!("{}\n{}", headstart_tests::arc::real::scenario::head(), figures.row()));
+    say(&format!("{}\n{}", headstart_tests::arc::scenario::head(), figures.row()));
     it.settles_exactly(runners).await;
     assert_eq!(stage.pinned(), 1);
     it.has_no_journal().await;

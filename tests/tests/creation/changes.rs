@@ -1,13 +1,11 @@
 //! The listener, or whoever owns the scale set, wants something else in the middle of a batch.
 
-use headstart_tests::arc::real::{IsSetUp as _, RUNNER_SETS, SCALE_SETS, api};
+use headstart_tests::arc::{ARC_NAMESPACE, IsSetUp as _, LISTENERS, RUNNER_SETS, SCALE_SETS, api};
 use headstart_tests::wait::until;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::stage::{PATIENCE, Stage, Watched};
-
-const SLOW: &[&str] = &["--runner-creation-concurrency=4"];
+use crate::stage::{PATIENCE, SLOW, Stage, Watched};
 
 async fn amid<'s>(stage: &'s Stage, runners: usize) -> Watched<'s> {
     let it = stage.enabled().await;
@@ -95,8 +93,7 @@ async fn the_scale_set_is_changed() {
     let name = sets.list(&Default::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
     sets.patch(&name, &PatchParams::default(), &Patch::Merge(&other)).await.unwrap();
     // The manager takes the old listener away; a kubelet would end its program.
-    let listeners =
-        api(&stage.client, headstart_tests::arc::real::ARC_NAMESPACE, headstart_tests::arc::real::LISTENERS);
+    let listeners = api(&stage.client, ARC_NAMESPACE, LISTENERS);
     until("the old listener goes", || async {
         let all = listeners.list(&Default::default()).await.ok()?;
         let old = |listener: &&kube::api::DynamicObject| {

@@ -7,6 +7,7 @@
 mod api_server;
 mod burst;
 mod changes;
+mod kills;
 mod replicas;
 mod service;
 mod stage;

@@ -1,10 +1,8 @@
 //! Controllers that die or hand over in the middle of a batch, and listeners that begin anew.
 
-use headstart_tests::arc::real::IsSetUp as _;
+use headstart_tests::arc::IsSetUp as _;
 
-use crate::stage::{HEARTBEAT, Stage, counts};
-
-const SLOW: &[&str] = &["--runner-creation-concurrency=4"];
+use crate::stage::{HEARTBEAT, SLOW, Stage, counts};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_is_killed_and_the_next_one_finishes() {

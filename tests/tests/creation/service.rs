@@ -1,9 +1,11 @@
 //! An Actions service that pushes back, fails, is slow, breaks off, or is away.
 
+use std::time::Duration;
+
 use headstart_tests::actions_service::{Caller, Endpoint, Fault, Harm, Span};
 use headstart_tests::companion::metric;
 
-use crate::stage::{Stage, all_are_tried, counts};
+use crate::stage::{SLOW, Stage, all_are_tried, counts};
 
 /// A burst while registrations are harmed like this: exact all the same, and the failures are counted by that reason.
 async fn in_spite_of(harm: Harm, span: Span, after: bool, reason: &str) {
@@ -79,7 +81,7 @@ async fn it_becomes_ten_times_as_slow() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_away_for_a_while() {
     let stage = Stage::new().await;
-    let controller = stage.leader("one", &["--runner-creation-concurrency=4"]).await;
+    let controller = stage.leader("one", SLOW).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;
     stage.registrations_take(400);
@@ -94,6 +96,27 @@ async fn it_is_away_for_a_while() {
     stage.companion.pins("one", 0).await;
     stage.service.with(|service, _| service.faults.clear());
     stage.registrations_take(0);
+    it.settles(16).await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_away_for_a_minute() {
+    let Some(stage) = Stage::in_full_depth().await else { return };
+    let controller = stage.leader("one", SLOW).await;
+    let it = stage.enabled().await;
+    stage.companion.pins("one", 1).await;
+    stage.registrations_take(400);
+    it.scenario.ask(16);
+    it.scenario.is_amid(3).await;
+    stage.service.with(|service, now| {
+        for caller in [Caller::Headstart, Caller::Manager] {
+            let minute = Span::Until(now + Duration::from_secs(60));
+            service.faults.add(Fault::new(&[], Harm::Reset, minute).of(caller));
+        }
+    });
+    it.tells("RunnerCreationBreakerOpen").await;
     it.settles(16).await;
     it.ends().await;
     Stage::retire(controller).await;

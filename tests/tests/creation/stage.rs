@@ -8,9 +8,9 @@ use headstart_externals::names::RUNNER_SET_LABEL;
 use headstart_externals::pin::Stored;
 use headstart_tests::actions_service::{ActionsService, Endpoint};
 use headstart_tests::arc::either::{Either, EitherSet};
-use headstart_tests::arc::real::scenario::Scenario;
-use headstart_tests::arc::real::timeline::Milestone;
-use headstart_tests::arc::real::{Asked, IsSetUp, Runs, Tuning, UnderTest, namespace};
+use headstart_tests::arc::scenario::Scenario;
+use headstart_tests::arc::timeline::Milestone;
+use headstart_tests::arc::{Asked, IsSetUp, Runs, Tuning, UnderTest, namespace};
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
 use headstart_tests::companion::{Companion, metric};
@@ -36,6 +36,9 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(6);
 
 /// No such write comes.
 pub(crate) const QUIET: Duration = Duration::from_secs(50);
+
+/// Flags of a controller that is caught in the middle of a batch.
+pub(crate) const SLOW: &[&str] = &["--runner-creation-concurrency=4"];
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -74,6 +77,12 @@ pub(crate) fn all_are_tried() -> bool {
     is_full()
 }
 
+/// Takes the Lease away, which a leader that was killed keeps for a while.
+pub(crate) fn forget_leader(control_plane: &ControlPlane) {
+    let lease = ["delete", "lease", "headstart-controller", "--ignore-not-found", "--namespace", OURS];
+    control_plane.kubectl(&lease).unwrap();
+}
+
 impl Stage {
     /// One for a test that runs in full depth only.
     pub(crate) async fn in_full_depth() -> Option<Self> {
@@ -83,9 +92,7 @@ impl Stage {
     pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let control_plane = SHARED.get_or_init(shared).await;
-        // A leader that was killed keeps it for a while.
-        let lease = ["delete", "lease", "headstart-controller", "--ignore-not-found", "--namespace", OURS];
-        control_plane.kubectl(&lease).unwrap();
+        forget_leader(control_plane);
         let companion = Companion::there(control_plane).await;
         let service = Arc::new(ActionsService::start().await);
         service.with(|service, _| service.eager = false);

@@ -1,4 +1,5 @@
-//! Stands in front of the API server as one that throttles and fails: it passes requests on, or answers in its place.
+//! Stands in front of the API server as one that throttles, fails or falls silent: it passes requests on, or answers in its
+//! place, or never.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,17 +12,26 @@ use headstart_tests::server::{Running, certificate, serve};
 use tempfile::TempDir;
 
 /// What becomes of some writes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    /// How the path ends.
-    pub(crate) path: &'static str,
-    pub(crate) status: u16,
-    /// In seconds.
-    pub(crate) retry_after: Option<u32>,
+    pub(crate) write: Write,
+    pub(crate) harm: Harm,
     /// How often.
     pub(crate) times: usize,
     /// Whether only the answer is lost.
     pub(crate) is_done: bool,
+}
+
+/// Which writes: their method, and a part of their path.
+pub(crate) type Write = (Method, &'static str);
+
+/// How a write is harmed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Harm {
+    /// It is answered with this status, and `Retry-After` in seconds if there is one.
+    Status(u16, Option<u32>),
+    /// It is never answered.
+    Silence,
 }
 
 /// The way through; gone when dropped.
@@ -63,15 +73,14 @@ impl Weak {
         self.authority.clone()
     }
 
-    /// Creations of that kind are harmed from now on; what was added first comes first.
+    /// Such writes are harmed from now on; what was added first comes first.
     pub(crate) fn add(&self, fault: Fault) {
         self.faults.lock().unwrap().push(fault);
     }
 
-    /// Panics unless all of it happened.
-    pub(crate) fn are_spent(&self) {
-        let faults = self.faults.lock().unwrap();
-        assert!(faults.iter().all(|fault| fault.times == 0), "{faults:?}");
+    /// Whether all of it happened.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.faults.lock().unwrap().iter().all(|fault| fault.times == 0)
     }
 }
 
@@ -79,17 +88,17 @@ impl Way {
     fn strike(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let fits =
-            |fault: &&mut Fault| fault.times > 0 && method == Method::POST && path.ends_with(fault.path);
+            |fault: &&mut Fault| fault.times > 0 && *method == fault.write.0 && path.contains(fault.write.1);
         let fault = faults.iter_mut().find(fits)?;
         fault.times -= 1;
-        Some(*fault)
+        Some(fault.clone())
     }
 }
 
 async fn pass(State(way): State<Way>, request: Request) -> Response<Body> {
     let struck = way.strike(request.method(), request.uri().path());
-    if let Some(fault) = struck.filter(|fault| !fault.is_done) {
-        return answer(fault);
+    if let Some(fault) = struck.as_ref().filter(|fault| !fault.is_done) {
+        return answer(fault.harm).await;
     }
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1 << 24).await.unwrap_or_default();
@@ -99,7 +108,7 @@ async fn pass(State(way): State<Way>, request: Request) -> Response<Body> {
     headers.remove(header::CONTENT_LENGTH);
     let sent = way.client.request(parts.method, url).headers(headers).body(body).send().await;
     if let Some(fault) = struck {
-        return answer(fault);
+        return answer(fault.harm).await;
     }
     let Ok(got) = sent else {
         return Response::builder().status(502).body(Body::empty()).unwrap();
@@ -113,14 +122,14 @@ async fn pass(State(way): State<Way>, request: Request) -> Response<Body> {
     response.body(Body::from_stream(got.bytes_stream())).unwrap()
 }
 
-fn answer(fault: Fault) -> Response<Body> {
+async fn answer(harm: Harm) -> Response<Body> {
+    let Harm::Status(code, retry_after) = harm else { return std::future::pending().await };
     let status = serde_json::json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fault.status,
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
         "message": "played", "reason": "Played",
     });
-    let mut response =
-        Response::builder().status(fault.status).header(header::CONTENT_TYPE, "application/json");
-    if let Some(seconds) = fault.retry_after {
+    let mut response = Response::builder().status(code).header(header::CONTENT_TYPE, "application/json");
+    if let Some(seconds) = retry_after {
         response = response.header(header::RETRY_AFTER, seconds);
     }
     response.body(Body::from(status.to_string())).unwrap()

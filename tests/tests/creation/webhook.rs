@@ -2,7 +2,7 @@
 
 use headstart_tests::front::{Front, Manner};
 
-use crate::stage::{PATIENCE, Stage};
+use crate::stage::{PATIENCE, SLOW, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_or_with_a_silent_webhook_arc_makes_them() {
@@ -25,7 +25,7 @@ async fn without_or_with_a_silent_webhook_arc_makes_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_in_the_middle_of_a_batch() {
     let mut stage = Stage::new().await;
-    let controller = stage.leader("one", &["--runner-creation-concurrency=4"]).await;
+    let controller = stage.leader("one", SLOW).await;
     stage.registrations_take(400);
     {
         let it = stage.enabled().await;

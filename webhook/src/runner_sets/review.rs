@@ -100,15 +100,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
 }
 
 /// A review that can be answered.
-pub(crate) struct Review<'a> {
+pub struct Review<'a> {
     /// Must be in the answer.
-    pub(crate) uid: Cow<'a, str>,
+    pub uid: Cow<'a, str>,
     /// Of the set.
-    pub(crate) namespace: Cow<'a, str>,
+    pub namespace: Cow<'a, str>,
     /// Of the set.
-    pub(crate) name: Cow<'a, str>,
+    pub name: Cow<'a, str>,
     /// What to decide over, or why there is nothing.
-    pub(crate) asked: Result<PinRequest<'a>, PinReason>,
+    pub asked: Result<PinRequest<'a>, PinReason>,
 }
 
 impl<O> Identified for Request<'_, O> {
@@ -119,7 +119,7 @@ impl<O> Identified for Request<'_, O> {
 
 impl<'a> Review<'a> {
     /// Reads a body; with the sets in it only if there is to be a decision.
-    pub(crate) fn parse(body: &'a [u8], with_sets: bool) -> Result<Self, NotAReview> {
+    pub fn parse(body: &'a [u8], with_sets: bool) -> Result<Self, NotAReview> {
         let body = text(body)?;
         if with_sets && let Ok(request) = parse_as::<Request<'_, Strict<Set<'_>>>>(body) {
             return Ok(request.review(|request| {

@@ -108,7 +108,8 @@ pub struct Term {
     overshoots: Overshoots,
     sweeper: Sweeper,
     calls: JoinSet<(CallId, Answer)>,
-    reads: FuturesUnordered<futures::future::BoxFuture<'static, Reading>>,
+    /// Apart from the term: signing for a GitHub App and setting TLS up take a while.
+    reads: JoinSet<Reading>,
     rights: FuturesUnordered<futures::future::BoxFuture<'static, (String, Option<Vec<String>>)>>,
     inquiries: BTreeMap<String, Inquiry>,
     refused: BTreeMap<String, Refusal>,
@@ -151,7 +152,7 @@ impl Term {
             sweeper: Sweeper::new(kubernetes, metrics.creation().clone()),
             overshoots: Overshoots::default(),
             calls: JoinSet::new(),
-            reads: FuturesUnordered::new(),
+            reads: JoinSet::new(),
             rights: FuturesUnordered::new(),
             inquiries: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -176,9 +177,9 @@ impl Term {
                 () = over.begun() => break,
                 seen = self.watches.next() => seen?.into_iter().for_each(|seen| self.take(seen)),
                 Some(ended) = self.calls.join_next() => self.ended(ended)?,
-                Some(reading) = self.reads.next() => {
+                Some(reading) = self.reads.join_next() => {
                     let now = self.now();
-                    self.toolbox.took(reading, now);
+                    self.toolbox.took(reading?, now);
                     self.judged = None;
                 }
                 Some((namespace, missing)) = self.rights.next() => self.learned(&namespace, missing),
@@ -212,7 +213,9 @@ impl Term {
     fn step(&mut self) -> Duration {
         let now = self.now();
         self.watches.include(self.places.namespaces.keys());
-        self.reads.extend(self.toolbox.due(now).into_iter().map(|read| read.boxed()));
+        for read in self.toolbox.due(now) {
+            self.reads.spawn(read);
+        }
         if self.journals_due.is_some_and(|due| now >= due) {
             self.journals_due = None;
             self.listing.push(self.journals().boxed());

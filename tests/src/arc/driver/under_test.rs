@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{ArcManager, CRDS, PlayedListener, Task, crds_are_there};
 use crate::actions_service::ActionsService;
 use crate::arc::model::{Flags, Generation, Key};
-use crate::arc::real::objects::{self, NODE};
-use crate::arc::real::{
+use crate::arc::objects::{self, NODE};
+use crate::arc::{
     ARC_NAMESPACE, Asked, IsSetUp, LISTENERS, RUNNER_SETS, Runs, SCALE_SETS, Tuning, UnderTest, api,
 };
 use crate::bed::ControlPlane;

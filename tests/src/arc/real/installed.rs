@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{DeleteParams, DynamicObject, ListParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Client, ResourceExt as _};
 
-use super::objects::{self, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
-use super::{ARC_NAMESPACE, IsSetUp, Listener, Manager, Real, Runs, Tuning, manager};
-use crate::bed::{ControlPlane, TestNamespace};
+use super::{Listener, Manager, REAL, Real, manager};
+use crate::arc::objects::{self, ARC_NAMESPACE, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
+use crate::arc::under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest};
+use crate::bed::ControlPlane;
 use crate::kwok::{self, Kwok};
 use crate::wait::{until, within};
 
@@ -20,21 +20,6 @@ pub struct Installed<'c> {
     real: Real,
     control_plane: &'c ControlPlane,
     client: Client,
-}
-
-/// A scale set that a user asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// Where.
-    pub namespace: &'a str,
-    /// Its name, also that of the runners that jobs ask for.
-    pub name: &'a str,
-    /// `githubConfigUrl`.
-    pub url: &'a str,
-    /// Runners that are there without jobs.
-    pub at_least: u32,
-    /// Runners that are there with however many jobs.
-    pub at_most: u32,
 }
 
 /// A scale set that ARC has set up, with its running listener.
@@ -51,28 +36,6 @@ async fn prepare(control_plane: &ControlPlane) {
     control_plane.apply(&manager::identity().to_string()).unwrap();
     let client = control_plane.client().await.unwrap();
     Kwok::start(control_plane).unwrap().play(&client, &[kwok::node(NODE)]).await.unwrap();
-}
-
-/// A namespace in which pods can be created.
-pub async fn namespace<'c>(
-    control_plane: &'c ControlPlane,
-    name: &str,
-    labels: &[&str],
-) -> TestNamespace<'c> {
-    let namespace = TestNamespace::labelled(control_plane, name, labels).unwrap();
-    let client = control_plane.client().await.unwrap();
-    let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace.name());
-    until("the namespace's own ServiceAccount", || async { accounts.get_opt("default").await.unwrap() })
-        .await;
-    namespace
-}
-
-impl Asked<'_> {
-    pub(crate) fn is_served_by(&self, listener: &DynamicObject) -> bool {
-        let spec = &listener.data["spec"];
-        spec["autoscalingRunnerSetName"] == self.name
-            && spec["autoscalingRunnerSetNamespace"] == self.namespace
-    }
 }
 
 impl<'c> Installed<'c> {
@@ -98,11 +61,6 @@ impl<'c> Installed<'c> {
 
     pub(super) fn start_manager(&self, tuning: Tuning) -> Manager<'c> {
         Manager::start(&self.real, self.control_plane, tuning)
-    }
-
-    /// A namespace in which pods can be created.
-    pub async fn namespace(&self, name: &str, labels: &[&str]) -> TestNamespace<'c> {
-        namespace(self.control_plane, name, labels).await
     }
 
     pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
@@ -147,5 +105,22 @@ impl IsSetUp for ScaleSet<'_> {
         .await;
         let runner_sets = api(&self.client, &self.namespace, RUNNER_SETS);
         assert_eq!(runner_sets.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    }
+}
+
+impl<'c> UnderTest for Installed<'c> {
+    type Manager = Manager<'c>;
+    type ScaleSet = ScaleSet<'c>;
+
+    fn name(&self) -> &'static str {
+        REAL
+    }
+
+    fn manager(&self, tuning: Tuning) -> Manager<'c> {
+        self.start_manager(tuning)
+    }
+
+    async fn scale_set(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
+        self.set_up(asked).await
     }
 }

@@ -6,8 +6,10 @@ use std::fs;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 
+use super::Real;
 use super::manager::{process, remembered};
-use super::{ARC_NAMESPACE, Real, Runs};
+use crate::arc::objects::ARC_NAMESPACE;
+use crate::arc::under_test::Runs;
 use crate::bed::ControlPlane;
 use crate::bed::protocol::Service;
 use crate::wait::until;

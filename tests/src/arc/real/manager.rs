@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{ARC_NAMESPACE, Real, Runs};
+use super::Real;
+use crate::arc::objects::ARC_NAMESPACE;
+use crate::arc::under_test::{Runs, Tuning};
 use crate::bed::ControlPlane;
 use crate::bed::protocol::Service;
 use crate::identity::kubeconfig_in;
@@ -15,25 +17,14 @@ const METRICS_PORT: u16 = 8;
 /// Writes the process id where the owner finds it, and becomes the program.
 const REMEMBERED: &str = r#"echo $$ > "$0" && exec "$@""#;
 
-/// How fast the manager may be: flags of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tuning {
-    /// Without any.
-    Default,
-    /// Requests to the API server are hardly limited, and runners are worked on by many at once.
-    Tuned,
-}
-
-impl Tuning {
-    fn flags(self) -> &'static [&'static str] {
-        match self {
-            Self::Default => &[],
-            Self::Tuned => &[
-                "--k8s-client-rate-limiter-qps=100",
-                "--k8s-client-rate-limiter-burst=200",
-                "--runner-max-concurrent-reconciles=20",
-            ],
-        }
+fn tuned(tuning: Tuning) -> &'static [&'static str] {
+    match tuning {
+        Tuning::Default => &[],
+        Tuning::Tuned => &[
+            "--k8s-client-rate-limiter-qps=100",
+            "--k8s-client-rate-limiter-burst=200",
+            "--runner-max-concurrent-reconciles=20",
+        ],
     }
 }
 
@@ -65,7 +56,7 @@ impl<'c> Manager<'c> {
             .into_iter()
             .chain([program])
             .chain(flags)
-            .chain(tuning.flags().iter().map(|flag| (*flag).to_owned()))
+            .chain(tuned(tuning).iter().map(|flag| (*flag).to_owned()))
             .collect();
         let service = Service { name: SERVICE.to_owned(), words, path: vec![] };
         control_plane.bed().start(service).unwrap();

@@ -4,24 +4,18 @@
 mod installed;
 mod listener;
 mod manager;
-pub(crate) mod objects;
-pub mod scenario;
-pub mod timeline;
-mod under_test;
 
 use std::path::{Path, PathBuf};
 
-pub use installed::{Asked, Installed, ScaleSet, namespace};
+pub use installed::{Installed, ScaleSet};
 pub use listener::Listener;
-pub use manager::{Manager, Tuning};
-pub use objects::{LISTENERS, RUNNER_SETS, RUNNERS, SCALE_SETS, api};
-pub use under_test::{IsSetUp, REAL, Runs, UnderTest};
+pub use manager::Manager;
 
 use crate::bed::command::say;
 use crate::required::is_passed_over;
 
-/// The namespace in which ARC runs.
-pub const ARC_NAMESPACE: &str = "arc-systems";
+/// How tables call it.
+pub const REAL: &str = "real";
 
 const MANAGER: &str = "HEADSTART_ARC_MANAGER";
 const LISTENER: &str = "HEADSTART_ARC_LISTENER";

@@ -5,7 +5,10 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::installed::Asked;
+use super::under_test::Asked;
+
+/// The namespace in which ARC runs.
+pub const ARC_NAMESPACE: &str = "arc-systems";
 
 /// Plurals of ARC's kinds.
 pub const SCALE_SETS: &str = "autoscalingrunnersets";
