@@ -148,6 +148,8 @@ pub struct Borrow {
     pub(super) was_quiet: bool,
     /// Whether something raw was stored, or may have been, since we last decided.
     pub(super) was_raw: bool,
+    /// The generation that was being made when its listener or owner went: it is never counted anew.
+    pub(super) stopped: Option<Generation>,
     /// When a runner last appeared that is not ours.
     pub(super) foreign: Duration,
     /// When something last went on.
@@ -185,6 +187,7 @@ impl Borrow {
             pinned: None,
             was_quiet: false,
             was_raw: false,
+            stopped: None,
             foreign: now,
             progress: now,
             suspended_until: None,

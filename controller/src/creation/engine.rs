@@ -1,7 +1,7 @@
 //! All runner sets together: who may call next, and whose answer it was. Pure: it is told what is there, what came of calls
 //! and what time it is, and says which calls to make. The process around it, and a simulation of it, do the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -243,11 +243,17 @@ impl Engine {
     fn admit(&mut self, orders: &mut Vec<Order>, now: Duration, unix_ms: i64) -> (bool, Option<Duration>) {
         let wishes = self.wishes(now, unix_ms);
         let mut closed: Vec<(GateKey, Option<Duration>)> = Vec::new();
-        let (mut wake, mut is_stopped) = (None::<Duration>, false);
+        let (mut wake, mut stopped) = (None::<Duration>, BTreeSet::new());
         for wanted in wishes {
             let key = &wanted.key;
+            // What a set that was stopped wished before counts no more.
+            if stopped.contains(&wanted.uid) {
+                continue;
+            }
             if let Some((_, open)) = closed.iter().find(|(closed, _)| closed == key) {
-                is_stopped |= open.is_some() && self.breaker_is_open(&wanted, now, unix_ms);
+                if open.is_some() && self.breaker_is_open(&wanted, now, unix_ms) {
+                    stopped.insert(wanted.uid);
+                }
                 continue;
             }
             let concurrency = self.settings.concurrency;
@@ -262,14 +268,16 @@ impl Engine {
                     until
                 }
                 Admission::Open { until } => {
-                    is_stopped |= self.breaker_is_open(&wanted, now, unix_ms);
                     closed.push((key.clone(), Some(until)));
+                    if self.breaker_is_open(&wanted, now, unix_ms) {
+                        stopped.insert(wanted.uid);
+                    }
                     Some(until)
                 }
             };
             wake = wake.into_iter().chain(until).min();
         }
-        (is_stopped, wake)
+        (!stopped.is_empty(), wake)
     }
 
     /// The wishes of all sets in their order. Of two that are as urgent, that of the set goes first which has fewer calls

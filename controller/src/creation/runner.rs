@@ -250,6 +250,11 @@ impl Runner {
 
     /// A call for it was begun.
     pub fn begin(&mut self, id: CallId, call: &Call, now: Duration) {
+        debug_assert!(
+            self.goal == Goal::Make || !matches!(call, Call::Register),
+            "{} was given up and is registered",
+            self.name
+        );
         self.calling = Some(id);
         self.is_asked = true;
         self.tried = now;

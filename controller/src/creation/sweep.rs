@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How often a leader looks for them.
+pub const EVERY: Duration = Duration::from_secs(300);
+
 /// How old a Secret must be before it counts as left over; a runner follows its Secret within seconds.
 pub const OLD: Duration = Duration::from_secs(600);
 

@@ -52,7 +52,7 @@ impl Borrow {
             }
             _ => self.stand_down(Stop::Raw, context),
         }
-        (self.pinned, self.was_quiet, self.was_raw) = (None, false, false);
+        (self.pinned, self.was_quiet, self.was_raw, self.stopped) = (None, false, false, None);
     }
 
     fn is_pinned(&mut self, generation: Generation, context: &mut Context<'_>) {
@@ -61,6 +61,7 @@ impl Borrow {
             self.is_pinned_anew(context);
         }
         match &self.phase {
+            Phase::Raw if self.stopped == Some(generation) => self.give_back(generation, None, context),
             Phase::Raw | Phase::Returned => {
                 self.resume(generation, context);
                 self.phase = Phase::Waiting;
@@ -103,7 +104,7 @@ impl Borrow {
         if self.phase != Phase::Raw {
             (self.phase, self.progress) = (Phase::Waiting, context.now);
         }
-        (self.pinned, self.was_quiet) = (None, false);
+        (self.pinned, self.was_quiet, self.stopped) = (None, false, None);
     }
 
     /// A generation begins; one that an earlier leader had begun goes on.
@@ -222,6 +223,11 @@ impl Borrow {
         if why.is_an_end() {
             // ARC takes its runners away, and makes no Pods for them any more.
             self.ours.values_mut().for_each(Runner::leave_to_arc);
+        }
+        if let (Phase::Making(generation) | Phase::Returning { generation, .. }, Stop::Unattended) =
+            (&self.phase, &why)
+        {
+            self.stopped = Some(*generation);
         }
         if self.phase != Phase::Raw {
             self.told.count(self.left());

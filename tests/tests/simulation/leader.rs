@@ -9,15 +9,17 @@ use headstart_controller::creation::call::{Answer, Call, CallId, Order, Trouble}
 use headstart_controller::creation::census::{Candidate, Census, Judgement, Place, Refusal};
 use headstart_controller::creation::engine::{Engine, Settings, Standing};
 use headstart_controller::creation::journal::{self, Journal};
+use headstart_controller::creation::sweep::{EVERY, OurSecret, left_over};
 use headstart_controller::creation::view::{RunnerView, SetView};
+use headstart_externals::names::RUNNER_SET_LABEL;
 use headstart_externals::pin::Stored;
 use headstart_externals::runner_sets::{PublishedRunnerSet, PublishedRunnerSets};
 use headstart_tests::arc::model::manager::Change;
-use headstart_tests::arc::model::{Key, Kind, Object, Phase, Runner, RunnerSet};
+use headstart_tests::arc::model::{Key, Kind, Object, Phase, Runner, RunnerSet, Secret};
 use serde_json::json;
 
 use super::broken::Broken;
-use super::world::{Event, World};
+use super::world::{Event, NAMESPACE, World};
 
 /// What a leader watches.
 const KINDS: [Kind; 4] = [Kind::RunnerSet, Kind::Runner, Kind::ScaleSet, Kind::Listener];
@@ -89,6 +91,39 @@ impl World {
             let wait = self.between(5, 300);
             self.after(wait, Event::Listed(self.term, kind));
         }
+        self.after(EVERY, Event::Sweeps(self.term));
+    }
+
+    /// The leader looks for Secrets that are nobody's, and removes them with their registrations.
+    pub(crate) fn leader_sweeps(&mut self, term: u32) {
+        let Some(leader) = self.leader.as_ref().filter(|_| term == self.term) else { return };
+        let engine = &leader.engine;
+        let ours = |secret: &Secret| OurSecret {
+            name: secret.meta.key.name.to_string(),
+            set: secret.meta.labels.get(RUNNER_SET_LABEL).map(ToString::to_string).unwrap_or_default(),
+            runner_id: secret.runner_id,
+            age: self.now.saturating_sub(secret.meta.created),
+        };
+        let is_ours = |secret: &&Secret| secret.meta.labels.contains_key(RUNNER_SET_LABEL);
+        let secrets = self.store.of_kind(Kind::Secret).filter_map(Object::secret).filter(is_ours).map(ours);
+        let left = left_over(
+            secrets.collect(),
+            |secret| engine.has_runner(&secret.set, &secret.name),
+            |secret| engine.knows(&secret.set, &secret.name),
+        );
+        for secret in left {
+            let key = Key::new(NAMESPACE, &secret.name);
+            if self.store.get(Kind::Runner, &key).is_some() {
+                continue;
+            }
+            self.tell(|_| format!("Secret {} is left over", secret.name));
+            let registration = self.service.agent(&secret.name).map(|agent| agent.id);
+            if let Some(id) = registration.filter(|id| Some(*id) == secret.runner_id) {
+                self.service.remove(id).unwrap();
+            }
+            self.store.delete(Kind::Secret, &key).unwrap();
+        }
+        self.after(EVERY, Event::Sweeps(term));
     }
 
     /// The leader dies; what it has sent may still be done.

@@ -20,7 +20,7 @@ use broken::Broken;
 use world::World;
 
 /// Schedules that every run of the tests plays.
-const SAMPLE: u64 = 500;
+const SAMPLE: u64 = 1_500;
 
 /// Variable with another number of schedules: `make test-full` plays many more, in an optimised build.
 const SCHEDULES: &str = "HEADSTART_SCHEDULES";

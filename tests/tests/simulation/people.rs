@@ -361,6 +361,7 @@ impl World {
             && let Some(name) = self.service.agent_by_id(agent).map(|agent| agent.name.clone())
         {
             self.tell(|_| format!("the job of {name} ends"));
+            self.is_outlived(&name, which);
             self.exits(&Key::new(NAMESPACE, &name), 0);
             // Also where the scale set is gone, and the job with it.
             self.service.forget(agent);

@@ -47,8 +47,8 @@ pub(crate) struct Manners {
 /// How long everything has to come to rest after the last fault: one heartbeat of the listener, and what ARC needs then.
 pub(crate) const CALM: Duration = Duration::from_secs(75);
 
-/// When all jobs are long over, and everything that waits has waited long enough.
-const REST: Duration = Duration::from_secs(800);
+/// When all jobs are long over, and everything that waits has waited long enough: the sweeper's turn comes last.
+const REST: Duration = Duration::from_secs(1_000);
 
 impl Manners {
     /// Draws them.

@@ -25,6 +25,9 @@ const PICTURE: Duration = Duration::from_millis(700);
 /// How far apart what two watches show may be.
 const EDGE: Duration = Duration::from_millis(150);
 
+/// ARC that has not begun so long after a generation was stored cannot be told from one that is done with it.
+const AT_REST: Duration = Duration::from_millis(450);
+
 /// Only a call that is as old as this may come when all is over.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -91,10 +94,15 @@ impl Watched {
         }
     }
 
-    /// Runners that ARC made at the very moment of the pin: our watch of runners may be later than that of sets.
+    /// Runners that ARC made at the very moment of the pin, since our watch of runners may be later than that of sets; and those
+    /// that it made after it so late that before it looked at rest.
     fn made_at_pin(&self) -> usize {
         let Some(pinned) = self.pinned else { return 0 };
-        self.arc_made.iter().filter(|at| at.abs_diff(pinned) < EDGE).count()
+        let is_raw = |(_, stored): &&(Duration, Stored)| matches!(stored, Stored::Raw { .. });
+        let raw = self.history.iter().rfind(is_raw).map_or(Duration::ZERO, |(at, _)| *at);
+        let is_excused =
+            |at: &&Duration| at.abs_diff(pinned) < EDGE || (**at > pinned && **at > raw + AT_REST);
+        self.arc_made.iter().filter(is_excused).count()
     }
 
     /// The most runners that any generation asked for that was stored since then, and whether all were pinned.
@@ -195,6 +203,17 @@ impl World {
     fn asked(&self, set: &Key) -> Option<usize> {
         let played = self.played.iter().find(|played| played.runner_set().as_ref() == Some(set))?;
         Some(usize::try_from(played.min).unwrap() + self.service.assigned(played.scale_set_id))
+    }
+
+    /// The job of a runner ends. If that was replaced before, when somebody deleted it, no other runner goes with the job.
+    pub(crate) fn is_outlived(&mut self, runner: &str, which: usize) {
+        let set = self.played[which].runner_set().and_then(|key| self.set(&key));
+        let uid = set.map(|set| set.meta.uid.to_string());
+        if self.lived.contains(runner)
+            && let Some(watched) = uid.and_then(|uid| self.watched.get_mut(&uid))
+        {
+            watched.surplus += 1;
+        }
     }
 
     /// A call of ARC is carried out.

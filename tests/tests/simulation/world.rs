@@ -54,6 +54,7 @@ pub(crate) enum Event {
     Answered(u32, CallId, Answer),
     EngineWake,
     Published(u32, PublishedRunnerSets),
+    Sweeps(u32),
     Collect,
     Check(Key, Duration),
     Act(Act),
@@ -241,6 +242,7 @@ impl World {
             }
             Event::EngineWake => {}
             Event::Published(term, sets) => self.publish_lands(term, sets),
+            Event::Sweeps(term) => self.leader_sweeps(term),
             Event::Collect => drop(self.store.collect()),
             Event::Check(key, since) => self.check_filled(&key, since),
             Event::Act(act) => self.act(act),

@@ -12,13 +12,10 @@ use crate::creation::call::Trouble;
 use crate::creation::engine::Engine;
 use crate::creation::execute::{Tools, runner_id, runner_name};
 use crate::creation::kubernetes::Kubernetes;
-use crate::creation::sweep::{OurSecret, left_over};
+use crate::creation::sweep::{EVERY, OurSecret, left_over};
 use crate::creation::template::API_VERSION;
 use crate::metrics::CreationMetrics;
 use headstart_externals::names::RUNNER_SET_LABEL;
-
-/// How often it looks.
-const EVERY: Duration = Duration::from_secs(300);
 
 /// The sweeper of a term.
 pub(super) struct Sweeper {
