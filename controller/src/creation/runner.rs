@@ -337,7 +337,13 @@ impl Runner {
 
     pub(super) fn posted(&mut self, runner_id: i64, uid: String) {
         self.is_there = true;
-        self.stage = Stage::Posted { runner_id, uid };
         self.doubtful_until = None;
+        self.stage = if self.gone.as_ref().is_some_and(|gone| *gone != uid) {
+            // It has lived, and a post that nobody heard of is carried out late: its registration is gone, and ARC makes another.
+            self.is_left_to_arc = true;
+            Stage::Made { uid }
+        } else {
+            Stage::Posted { runner_id, uid }
+        };
     }
 }

@@ -15,6 +15,7 @@ use headstart_tests::arc::model::{ConfigMap, Failure, Key, Kind, Meta, Object};
 use serde_json::{Value, json};
 
 use super::broken::Broken;
+use super::rules::LATE;
 use super::world::{Event, NAMESPACE, World, ms};
 
 impl World {
@@ -67,7 +68,8 @@ impl World {
 
     /// A call takes effect.
     pub(crate) fn carry_out(&mut self, term: u32, order: Order, begun: Duration, reply: Option<Duration>) {
-        let answer = self.effect(&order, begun).unwrap_or_else(Answer::Trouble);
+        let is_late = term != self.term && begun + LATE < self.now;
+        let answer = self.effect(&order, begun, is_late).unwrap_or_else(Answer::Trouble);
         self.note();
         if reply.is_none() {
             self.tell(|_| format!("call {} is carried out, and nobody hears of it", order.id.0));
@@ -77,7 +79,8 @@ impl World {
         }
     }
 
-    fn effect(&mut self, order: &Order, begun: Duration) -> Result<Answer, Trouble> {
+    /// `is_late` where it was a leader's that is long dead.
+    fn effect(&mut self, order: &Order, begun: Duration, is_late: bool) -> Result<Answer, Trouble> {
         let name = order.task.runner.as_str();
         let key = Key::new(NAMESPACE, name);
         match &order.task.call {
@@ -86,7 +89,7 @@ impl World {
             Call::Register => self.register(name, &order.place.uid),
             Call::FindAgent => Ok(Answer::Agent(self.service.agent(name).map(|agent| agent.id))),
             Call::RemoveAgent(id) => {
-                self.check_removal(&key, Some(*id));
+                self.check_removal(&key, Some(*id), is_late);
                 self.service.remove(*id).map(|()| Answer::Done).map_err(|_| Trouble::Conflict)
             }
             Call::CreateSecret { .. } if self.broken == Broken::SecretLate => Ok(Answer::Done),
@@ -99,7 +102,7 @@ impl World {
                 Ok(Answer::Secret(found.map(|secret| FoundSecret { runner_id: secret.runner_id })))
             }
             Call::DeleteSecret => {
-                self.check_removal(&key, None);
+                self.check_removal(&key, None, is_late);
                 self.delete(Kind::Secret, &key)
             }
             Call::CreateRunner { stamp } => self.create_runner(order, *stamp, begun),

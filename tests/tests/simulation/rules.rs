@@ -16,8 +16,8 @@ use headstart_webhook::runner_sets::known::LEADER_SILENT_AFTER;
 
 use super::world::{NAMESPACE, World};
 
-/// A generation may be lent for one heartbeat of the listener at most, and what the last calls take.
-const LENT: Duration = Duration::from_secs(53);
+/// A generation may be lent for one heartbeat of the listener at most, and what a last call takes that is never answered.
+const LENT: Duration = Duration::from_secs(80);
 
 /// How old the engine's picture of a set may be: the lag of a watch, and the time of a call that has left.
 const PICTURE: Duration = Duration::from_millis(700);
@@ -25,11 +25,12 @@ const PICTURE: Duration = Duration::from_millis(700);
 /// How far apart what two watches show may be.
 const EDGE: Duration = Duration::from_millis(150);
 
-/// ARC that has not begun so long after a generation was stored cannot be told from one that is done with it.
-const AT_REST: Duration = Duration::from_millis(450);
+/// ARC that has not begun so long after a generation was stored cannot be told from one that is done with it: the engine waits
+/// no longer.
+const AT_REST: Duration = Duration::from_millis(300);
 
 /// Only a call that is as old as this may come when all is over.
-const LATE: Duration = Duration::from_secs(3);
+pub(crate) const LATE: Duration = Duration::from_secs(3);
 
 /// A runner set as the rules remember it.
 pub(crate) struct Watched {
@@ -266,14 +267,15 @@ impl World {
         broken.into_iter().for_each(|what| self.violate(what));
     }
 
-    /// A registration of ours, or its Secret, is removed: never under a runner that lives.
-    pub(crate) fn check_removal(&mut self, key: &Key, id: Option<i64>) {
+    /// A registration of ours, or its Secret, is removed: never under a runner that lives. What a dead leader had sent may come
+    /// when the next one has taken the runner over; ARC then makes good what is missing.
+    pub(crate) fn check_removal(&mut self, key: &Key, id: Option<i64>, is_late: bool) {
         let runner = self.store.get(Kind::Runner, key).and_then(Object::runner);
         let is_its_own = |runner: &Runner| {
             let status = runner.status.runner_id;
             id.is_none_or(|id| status == id || status == 0)
         };
-        if runner.is_some_and(|runner| !runner.meta.deleting && is_its_own(runner)) {
+        if !is_late && runner.is_some_and(|runner| !runner.meta.deleting && is_its_own(runner)) {
             self.violate(format!("what belongs to {} is removed, and it lives", key.name));
         }
     }
