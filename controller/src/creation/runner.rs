@@ -119,7 +119,9 @@ pub struct Runner {
     pub failures: u32,
     /// When something was last tried for it.
     pub tried: Duration,
-    /// UID of its EphemeralRunner, once that is gone: a watch that lags behind may show it still.
+    /// UID of its EphemeralRunner, as the watch last showed it.
+    shown: Option<String>,
+    /// The same, once that is gone: a watch that lags behind may show it still.
     gone: Option<String>,
     /// Whether anything was ever asked for it, by anyone.
     pub(super) is_asked: bool,
@@ -159,6 +161,7 @@ impl Runner {
             not_before: Duration::ZERO,
             failures: 0,
             tried: Duration::ZERO,
+            shown: None,
             gone: None,
             is_asked: false,
             is_last_look: false,
@@ -269,7 +272,7 @@ impl Runner {
         if self.gone.as_deref() == Some(uid) {
             return;
         }
-        (self.is_seen, self.is_there) = (true, true);
+        (self.is_seen, self.is_there, self.shown) = (true, true, Some(uid.to_owned()));
         if self.calling.is_some() {
             return;
         }
@@ -286,11 +289,9 @@ impl Runner {
     /// Its EphemeralRunner is gone. What ARC knew of it, ARC has removed; it is not made anew.
     pub fn vanished(&mut self) {
         (self.is_seen, self.is_there) = (false, false);
+        self.gone = self.shown.take().or(self.gone.take());
         if self.is_settled() {
             return;
-        }
-        if let Stage::Posted { uid, .. } | Stage::Named { uid } | Stage::Made { uid } = &self.stage {
-            self.gone = Some(uid.clone());
         }
         match &self.stage {
             // ARC may not have known the registration.
@@ -345,5 +346,33 @@ impl Runner {
         } else {
             Stage::Posted { runner_id, uid }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::call::Answer;
+    use super::*;
+
+    #[test]
+    fn what_is_posted_late_after_its_life_is_left_to_arc() {
+        let mut runner = Runner::drawn("r".to_owned(), true);
+        let (now, patience) = (Duration::ZERO, Duration::from_secs(30));
+        let done = |runner: &mut Runner, call: &Call, answer: Answer| {
+            runner.begin(CallId(1), call, now);
+            runner.answered(call, answer, now, patience);
+        };
+        let jit_config = || "jit".to_owned().into();
+        done(&mut runner, &Call::Register, Answer::Registered { runner_id: 7, jit_config: jit_config() });
+        let secret = Call::CreateSecret { runner_id: 7, jit_config: jit_config() };
+        done(&mut runner, &secret, Answer::Done);
+        let post = Call::CreateRunner { stamp: 1 };
+        runner.begin(CallId(2), &post, now);
+        // An earlier try that nobody heard of is carried out, lives and goes; then this one is.
+        runner.appeared("first");
+        runner.vanished();
+        runner.answered(&post, Answer::Created("second".to_owned()), now, patience);
+        assert!(matches!(&runner.stage, Stage::Made { uid } if uid == "second"), "{:?}", runner.stage);
+        assert!(runner.is_left_to_arc, "its registration is gone, and ARC makes another");
     }
 }

@@ -42,11 +42,7 @@ async fn the_leader_is_cut_off_and_another_one_finishes() {
     let gate = Gate::to(stage.control_plane.server().trim_start_matches("https://")).await;
     let first = stage.leader_by_way_of("one", &format!("https://{}", gate.address()), None, SLOW).await;
     let second = stage.companion.controller("two", SLOW);
-    let it = stage.enabled().await;
-    stage.companion.pins("one", 1).await;
-    stage.registrations_take(400);
-    it.scenario.ask(24);
-    it.scenario.is_amid(5).await;
+    let it = stage.amid(24, 5).await;
     gate.shut();
     second.says("leading").await;
     it.settles_after_a_change(24).await;

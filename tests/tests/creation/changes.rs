@@ -7,21 +7,11 @@ use serde_json::json;
 
 use crate::stage::{PATIENCE, SLOW, Stage, Watched};
 
-async fn amid<'s>(stage: &'s Stage, runners: usize) -> Watched<'s> {
-    let it = stage.enabled().await;
-    stage.companion.pins("one", 1).await;
-    stage.registrations_take(400);
-    it.scenario.ask(runners);
-    it.scenario.is_amid(3).await;
-    assert!(it.was_pinned());
-    it
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_runners_are_wanted() {
     let stage = Stage::new().await;
     let controller = stage.leader("one", SLOW).await;
-    let it = amid(&stage, 10).await;
+    let it = stage.amid(10, 3).await;
     it.scenario.ask(8);
     it.settles_exactly(18).await;
     it.has_no_journal().await;
@@ -33,7 +23,7 @@ async fn more_runners_are_wanted() {
 async fn fewer_runners_are_wanted_and_in_the_end_none() {
     let stage = Stage::new().await;
     let controller = stage.leader("one", SLOW).await;
-    let it = amid(&stage, 20).await;
+    let it = stage.amid(20, 3).await;
     it.scenario.cancel(8);
     it.settles(12).await;
     it.scenario.cancel_waiting();
@@ -46,7 +36,7 @@ async fn fewer_runners_are_wanted_and_in_the_end_none() {
 async fn all_jobs_are_cancelled() {
     let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", SLOW).await;
-    let it = amid(&stage, 20).await;
+    let it = stage.amid(20, 3).await;
     it.scenario.cancel_waiting();
     it.settles(0).await;
     it.ends().await;
@@ -57,7 +47,7 @@ async fn all_jobs_are_cancelled() {
 async fn the_set_is_drained() {
     let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", SLOW).await;
-    let it = amid(&stage, 20).await;
+    let it = stage.amid(20, 3).await;
     // As ARC's manager does it.
     let sets = api(&stage.client, it.namespace.name(), RUNNER_SETS);
     let drained = json!({ "spec": { "patchID": 0, "replicas": null } });
@@ -72,7 +62,7 @@ async fn the_set_is_drained() {
 async fn the_set_is_deleted() {
     let stage = Stage::new().await;
     let controller = stage.leader("one", SLOW).await;
-    let it = amid(&stage, 20).await;
+    let it = stage.amid(20, 3).await;
     it.ends().await;
     until("nothing of ours is left", || async {
         stage.service.with(|service, _| service.agents().next().is_none()).then_some(())
@@ -85,7 +75,7 @@ async fn the_set_is_deleted() {
 async fn the_scale_set_is_changed() {
     let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", SLOW).await;
-    let it = amid(&stage, 20).await;
+    let it = stage.amid(20, 3).await;
     let sets = api(&stage.client, it.namespace.name(), SCALE_SETS);
     let container =
         json!({ "name": "runner", "image": "bed.test/runner:2", "command": ["/home/runner/run.sh"] });

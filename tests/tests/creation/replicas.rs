@@ -9,11 +9,7 @@ async fn one_is_killed_and_the_next_one_finishes() {
     let stage = Stage::new().await;
     let mut first = stage.leader("one", SLOW).await;
     let second = stage.companion.controller("two", SLOW);
-    let it = stage.enabled().await;
-    stage.companion.pins("one", 1).await;
-    stage.registrations_take(400);
-    it.scenario.ask(24);
-    it.scenario.is_amid(5).await;
+    let it = stage.amid(24, 5).await;
     first.kill();
     second.says("leading").await;
     // A name that came to nothing stays in its journal for minutes, so that is not waited for.
@@ -49,11 +45,7 @@ async fn one_ends_gracefully_and_the_next_one_finishes_at_once() {
     let stage = Stage::new().await;
     let first = stage.leader("one", SLOW).await;
     let second = stage.companion.controller("two", SLOW);
-    let it = stage.enabled().await;
-    stage.companion.pins("one", 1).await;
-    stage.registrations_take(400);
-    it.scenario.ask(24);
-    it.scenario.is_amid(5).await;
+    let it = stage.amid(24, 5).await;
     Stage::retire(first).await;
     second.says("leading").await;
     // A name that came to nothing stays in its journal for minutes, so that is not waited for.

@@ -82,11 +82,7 @@ async fn it_becomes_ten_times_as_slow() {
 async fn it_is_away_for_a_while() {
     let stage = Stage::new().await;
     let controller = stage.leader("one", SLOW).await;
-    let it = stage.enabled().await;
-    stage.companion.pins("one", 1).await;
-    stage.registrations_take(400);
-    it.scenario.ask(16);
-    it.scenario.is_amid(3).await;
+    let it = stage.amid(16, 3).await;
     let away = Fault::new(&[Endpoint::GenerateJitConfig], Harm::Status(503, None), Span::Always);
     stage.service.with(|service, _| service.faults.add(away));
     let note = it.tells("RunnerCreationBreakerOpen").await;
@@ -105,11 +101,7 @@ async fn it_is_away_for_a_while() {
 async fn it_is_away_for_a_minute() {
     let Some(stage) = Stage::in_full_depth().await else { return };
     let controller = stage.leader("one", SLOW).await;
-    let it = stage.enabled().await;
-    stage.companion.pins("one", 1).await;
-    stage.registrations_take(400);
-    it.scenario.ask(16);
-    it.scenario.is_amid(3).await;
+    let it = stage.amid(16, 3).await;
     stage.service.with(|service, now| {
         for caller in [Caller::Headstart, Caller::Manager] {
             let minute = Span::Until(now + Duration::from_secs(60));

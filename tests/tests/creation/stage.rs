@@ -130,6 +130,18 @@ impl Stage {
         watched
     }
 
+    /// A scale set for which so many runners are being made by the leader `one`, of which some are there: slowly enough to
+    /// break something.
+    pub(crate) async fn amid(&self, runners: usize, there: usize) -> Watched<'_> {
+        let it = self.enabled().await;
+        self.companion.pins("one", 1).await;
+        self.registrations_take(400);
+        it.scenario.ask(runners);
+        it.scenario.is_amid(there).await;
+        assert!(it.was_pinned());
+        it
+    }
+
     /// Registrations take that long.
     pub(crate) fn registrations_take(&self, milliseconds: u64) {
         let latency = Duration::from_millis(milliseconds);
