@@ -5,7 +5,7 @@ use headstart_tests::wait::until;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::stage::{PATIENCE, SLOW, Stage, Watched};
+use crate::stage::{PATIENCE, SLOW, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_runners_are_wanted() {
