@@ -56,7 +56,8 @@ fn story(seed: u64, broken: Broken) -> String {
 
 #[test]
 fn no_schedule_breaks_a_rule() {
-    let seeds = std::env::var(SCHEDULES).map_or(SAMPLE, |seeds| seeds.parse().unwrap());
+    let number = |text: String| text.parse().unwrap_or_else(|_| panic!("{SCHEDULES}: {text:?} is no number"));
+    let seeds = std::env::var(SCHEDULES).map_or(SAMPLE, number);
     let started = std::time::Instant::now();
     if let Some((seed, violation)) = first_failure(seeds, Broken::Nothing) {
         panic!("seed {seed}: {violation}\n{}", story(seed, Broken::Nothing));
