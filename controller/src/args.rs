@@ -79,8 +79,8 @@ pub enum Certificates {
 /// How runners are created.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CreationArgs {
-    /// Whether runners are created at once where a namespace, a scale set or the configuration asks for it; `false` leaves
-    /// all of them to ARC
+    /// Whether runners are created at once where a namespace or the configuration asks for it; `false` leaves all of them to
+    /// ARC
     #[arg(long, env = "HEADSTART_PARALLEL_CREATION", default_value_t = true, value_name = "BOOL",
         action = clap::ArgAction::Set)]
     pub parallel_creation: bool,
@@ -96,7 +96,7 @@ pub struct CreationArgs {
     pub runner_creation_timeout: Duration,
 
     /// Take every GitHub host for a GitHub Enterprise Server, as ARC does with the same variable
-    #[arg(long, env = "GITHUB_ACTIONS_FORCE_GHES", value_name = "ANY", hide = true)]
+    #[arg(long, env = "GITHUB_ACTIONS_FORCE_GHES", value_name = "ANY")]
     pub force_ghes: Option<String>,
 }
 

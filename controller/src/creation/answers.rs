@@ -10,14 +10,17 @@ use super::journal::Journal;
 use super::report::Stop;
 use super::runner::{Goal, Progress, Stage};
 
-/// After so many refusals in a row nothing is left to be cleaned up where the set is gone.
-const MOST_REFUSALS: u32 = 3;
+/// After so many refusals in a row, which takes five minutes, nothing is left to be cleaned up where the set is gone.
+const MOST_REFUSALS: u32 = 20;
 
 impl Borrow {
     /// A call that this set wished for was begun.
     pub fn begin(&mut self, id: CallId, task: &Task, now: Duration) {
         match &task.call {
-            Call::HandBack(_) => (self.hand_back.calling, self.hand_back.is_tried) = (Some(id), true),
+            Call::HandBack(_) => {
+                (self.hand_back.calling, self.hand_back.is_tried) = (Some(id), true);
+                self.returning.get_or_insert(now);
+            }
             Call::CreateJournal(Journal { name, .. }) | Call::DeleteJournal(name) => {
                 let named = |written: &&mut Written| written.journal.name == *name;
                 if let Some(written) = self.journals.iter_mut().find(named) {
@@ -133,6 +136,9 @@ impl Borrow {
         }
         match progress {
             Progress::Further => self.progress = now,
+            // That names get settled is progress before the making, and none in it.
+            Progress::Aside if !matches!(self.phase, Phase::Making(_)) => self.progress = now,
+            Progress::Aside => {}
             Progress::Again => runner.not_before = now + pause,
             Progress::Hopeless(trouble) => self.is_hopeless(name, trouble, pause, context),
         }
@@ -151,7 +157,7 @@ impl Borrow {
             return self.stop(why, context);
         }
         // Where the set is gone, the service has removed what belonged to it.
-        if is_gone && runner.failures > MOST_REFUSALS {
+        if is_gone && runner.refusals > MOST_REFUSALS {
             runner.stage = Stage::Settled;
         }
         runner.not_before = context.now + pause.max(context.timing.progress_limit);

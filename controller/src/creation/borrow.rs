@@ -35,11 +35,13 @@ pub struct Place {
 pub struct Timing {
     /// For how long nobody else may have made a runner before we begin.
     pub quiet: Duration,
+    /// The same where ARC's count is above what we see: it may be old, and ARC at work.
+    pub quiet_uncounted: Duration,
     /// How long we wait for that.
     pub quiet_limit: Duration,
     /// How long ARC may take to count our runners before we hand back all the same.
     pub count_limit: Duration,
-    /// The same where a runner carries a stamp above the generation, so that ARC goes by its count alone.
+    /// The same where no runner shields ARC from its own old count: its highest stamp is another one than the generation's.
     pub count_limit_unshielded: Duration,
     /// How long we go on without any progress.
     pub progress_limit: Duration,
@@ -55,6 +57,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             quiet: Duration::from_millis(300),
+            quiet_uncounted: Duration::from_secs(1),
             quiet_limit: Duration::from_secs(2),
             count_limit: Duration::from_secs(2),
             count_limit_unshielded: Duration::from_secs(15),
@@ -158,6 +161,8 @@ pub struct Borrow {
     /// Views of older generations of the object are older than our hand-back.
     pub(super) returned: i64,
     pub(super) hand_back: Pending,
+    /// When it was first tried to hand the set back since it was last raw: the listener may write again and again meanwhile.
+    pub(super) returning: Option<Duration>,
     pub(super) told: plan::Told,
 }
 
@@ -193,6 +198,7 @@ impl Borrow {
             suspended_until: None,
             returned: 0,
             hand_back: Pending::default(),
+            returning: None,
             told: plan::Told::default(),
         }
     }
@@ -346,12 +352,15 @@ impl Borrow {
         let set = match &self.phase {
             Phase::Waiting => {
                 let limit = self.progress + timing.progress_limit;
-                vec![self.pinned.unwrap_or(now) + timing.quiet_limit, self.foreign + timing.quiet, limit]
+                let quiet = [timing.quiet, timing.quiet_uncounted].map(|quiet| self.foreign + quiet);
+                [self.pinned.unwrap_or(now) + timing.quiet_limit, limit].into_iter().chain(quiet).collect()
             }
             Phase::Making(_) => vec![self.progress + timing.progress_limit],
             Phase::Returning { since, .. } => {
                 let (counted, limit) = (self.count_limit(timing), timing.progress_limit);
-                vec![*since + counted, *since + timing.count_limit, *since + limit, self.hand_back.not_before]
+                let stuck = [*since + limit * 2, self.returning.unwrap_or(*since) + limit];
+                let counted = [*since + counted, *since + timing.count_limit, *since + limit];
+                counted.into_iter().chain(stuck).chain([self.hand_back.not_before]).collect()
             }
             Phase::Raw | Phase::Returned => vec![],
         };
@@ -374,9 +383,9 @@ impl Borrow {
     /// How long ARC may take to count.
     pub(super) fn count_limit(&self, timing: &Timing) -> Duration {
         let Phase::Returning { generation, .. } = &self.phase else { return timing.count_limit };
-        let above = |stamp: i64| stamp > i64::from(generation.patch_id);
-        let is_unshielded = self.runners.values().any(|runner| runner.stamp.is_some_and(above));
-        if is_unshielded { timing.count_limit_unshielded } else { timing.count_limit }
+        let highest = self.runners.values().filter_map(|runner| runner.stamp).max();
+        let is_shielded = highest == Some(i64::from(generation.patch_id));
+        if is_shielded { timing.count_limit } else { timing.count_limit_unshielded }
     }
 
     /// Whether the set can be handed back now.

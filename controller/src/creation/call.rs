@@ -180,6 +180,9 @@ pub enum Trouble {
     /// A quota forbids it.
     #[error("{0}")]
     Quota(String),
+    /// What stands in its way passes, and is no sign of how the upstream is.
+    #[error("{0}")]
+    Obstructed(String),
     /// It is refused, and would be again.
     #[error("{0}")]
     Refused(String),
@@ -216,6 +219,7 @@ impl Trouble {
             Self::NotFound => "not-found",
             Self::Conflict => "conflict",
             Self::Quota(_) => "quota",
+            Self::Obstructed(_) => "obstructed",
             Self::Refused(_) => "refused",
             Self::PushedBack { .. } => "pushed-back",
             Self::Unavailable { .. } => "unavailable",

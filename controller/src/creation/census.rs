@@ -103,19 +103,28 @@ pub struct Judgement {
     pub outcome: Result<PublishedRunnerSet, Refusal>,
 }
 
-/// What a label says about parallel creation, if it says something.
-pub fn wish<'l>(mut labels: impl Iterator<Item = (&'l String, &'l String)>) -> Option<bool> {
-    match labels.find(|(key, _)| *key == CREATION_LABEL)?.1.as_str() {
+/// What an object's label says about parallel creation, if it says something.
+pub fn wish(metadata: &ObjectMeta) -> Option<bool> {
+    match label(metadata)? {
         CREATION_ENABLED => Some(true),
         CREATION_DISABLED => Some(false),
         _ => None,
     }
 }
 
+/// The value of an object's label that says nothing: whoever wrote it waits for something to happen.
+pub fn unknown_wish(metadata: &ObjectMeta) -> Option<&str> {
+    label(metadata).filter(|_| wish(metadata).is_none())
+}
+
+fn label(metadata: &ObjectMeta) -> Option<&str> {
+    metadata.labels.as_ref()?.get(CREATION_LABEL).map(String::as_str)
+}
+
 /// What a namespace asks for: its label, else the configuration.
 pub fn wish_of_namespace(metadata: &ObjectMeta, configured: &BTreeSet<String>) -> Option<bool> {
     let name = metadata.name.as_deref().unwrap_or_default();
-    wish(metadata.labels.iter().flatten()).or_else(|| configured.contains(name).then_some(true))
+    wish(metadata).or_else(|| configured.contains(name).then_some(true))
 }
 
 impl Census {
@@ -141,12 +150,12 @@ impl Census {
         let is_staying = |metadata: &ObjectMeta| metadata.deletion_timestamp.is_none();
         let owner = owner.filter(|owner| is_staying(&owner.metadata));
         let listener = self.listener_of(set).filter(|listener| is_staying(&listener.metadata));
-        // Whoever forbids it for a namespace forbids it for all in it.
-        let own = owner.and_then(|owner| wish(owner.metadata.labels.iter().flatten()));
-        let asked = own.filter(|_| set.place.wish != Some(false)).or(set.place.wish);
+        // A namespace asks, and may except a set; a set alone cannot ask: nobody watches what is in its namespace.
+        let is_excepted = owner.is_some_and(|owner| wish(&owner.metadata) == Some(false));
+        let is_asked = set.place.wish == Some(true) && !is_excepted;
         let checks = [
             (!is_switched_on, Refusal::SwitchedOff),
-            (asked != Some(true), Refusal::NotAsked),
+            (!is_asked, Refusal::NotAsked),
             (owner.is_none(), Refusal::NoOwner),
             (listener.is_none(), Refusal::NoListener),
             (!set.place.is_listed, Refusal::NotListed),
@@ -270,14 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn the_label_of_the_scale_set_wins_unless_the_namespace_forbids_it() {
+    fn a_namespace_asks_and_a_scale_set_may_be_excepted() {
         let of = |label, wish| {
             let place = Place { wish, ..set().place };
             census(label).judge(Candidate { place, ..set() }, true).outcome.is_ok()
         };
-        assert!(of(Some("enabled"), Some(true)) && of(Some("enabled"), None) && of(None, Some(true)));
-        assert!(!of(Some("disabled"), Some(true)) && !of(None, None) && !of(Some("enabled"), Some(false)));
-        assert!(of(Some("nonsense"), Some(true)) && !of(Some("nonsense"), None));
+        assert!(of(None, Some(true)) && of(Some("enabled"), Some(true)) && of(Some("nonsense"), Some(true)));
+        assert!(!of(Some("disabled"), Some(true)));
+        for label in [None, Some("enabled"), Some("nonsense")] {
+            assert!(!of(label, None) && !of(label, Some(false)), "{label:?}");
+        }
     }
 
     #[test]
@@ -291,5 +302,8 @@ mod tests {
         assert_eq!(wish_of_namespace(&metadata(None), &configured), Some(true));
         assert_eq!(wish_of_namespace(&metadata(Some("disabled")), &configured), Some(false));
         assert_eq!(wish_of_namespace(&metadata(None), &BTreeSet::new()), None);
+        assert_eq!(wish_of_namespace(&metadata(Some("true")), &BTreeSet::new()), None);
+        assert_eq!(unknown_wish(&metadata(Some("true"))), Some("true"));
+        assert_eq!(unknown_wish(&metadata(Some("enabled"))), None);
     }
 }

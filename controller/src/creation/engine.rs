@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::borrow::{Borrow, Context, Place, Timing};
-use super::call::{Answer, CallId, Order, Task, Upstream};
+use super::call::{Answer, Call, CallId, Order, Task, Upstream};
 use super::gate::backoff::Backoff;
 use super::gate::{Admission, Gate, Permit, Signal};
 use super::journal::Journal;
@@ -63,8 +63,9 @@ pub enum GateKey {
 pub(super) struct InFlight {
     set: String,
     task: Task,
-    gate: GateKey,
-    permit: Permit,
+    begun: Duration,
+    /// Of the gate that it went through, if it went through one.
+    permit: Option<(GateKey, Permit)>,
 }
 
 /// A wish of a set, and when its turn is.
@@ -72,7 +73,8 @@ pub(super) struct InFlight {
 struct Wanted {
     uid: String,
     turn: (u8, usize, CallId),
-    key: GateKey,
+    /// `None` for what waits for nobody.
+    key: Option<GateKey>,
     wish: Wish,
 }
 
@@ -192,13 +194,15 @@ impl Engine {
 
     /// Takes the answer to a call.
     pub fn answered(&mut self, id: CallId, answer: Answer, now: Duration, unix_ms: i64) {
-        let Some(InFlight { set, task, gate, permit }) = self.calls.remove(&id) else { return };
-        let latency = now.saturating_sub(permit.started());
+        let Some(InFlight { set, task, begun, permit }) = self.calls.remove(&id) else { return };
+        let latency = now.saturating_sub(begun);
         let (signal, retry_after) = match &answer {
             Answer::Trouble(trouble) => (trouble.signal(), trouble.retry_after()),
             _ => (Signal::Success { latency }, None),
         };
-        if let Some(gate) = self.gates.get_mut(&gate) {
+        if let Some((key, permit)) = permit
+            && let Some(gate) = self.gates.get_mut(&key)
+        {
             gate.finish(permit, signal, now, &mut self.rng);
         }
         let failures = self.sets.get(&set).map_or(0, |borrow| borrow.failures(&task)) + 1;
@@ -238,20 +242,24 @@ impl Engine {
         Step { orders, wake, news: std::mem::take(&mut self.news) }
     }
 
-    /// Lets wishes through the gates, most urgent first; sets take turns. Gives whether a set was stopped, and when a gate
+    /// Lets wishes through the gates, most urgent first; sets take turns. A hand-back waits at none: it is one call for a whole
+    /// set, and while it waits nobody makes runners there. Gives whether a set was stopped, and when a gate
     /// opens.
     fn admit(&mut self, orders: &mut Vec<Order>, now: Duration, unix_ms: i64) -> (bool, Option<Duration>) {
         let wishes = self.wishes(now, unix_ms);
         let mut closed: Vec<(GateKey, Option<Duration>)> = Vec::new();
         let (mut wake, mut stopped) = (None::<Duration>, BTreeSet::new());
         for wanted in wishes {
-            let key = &wanted.key;
             // What a set that was stopped wished before counts no more.
             if stopped.contains(&wanted.uid) {
                 continue;
             }
-            if let Some((_, open)) = closed.iter().find(|(closed, _)| closed == key) {
-                if open.is_some() && self.breaker_is_open(&wanted, now, unix_ms) {
+            let Some(key) = wanted.key.clone() else {
+                orders.extend(self.begin(wanted, None, now));
+                continue;
+            };
+            if let Some((_, open)) = closed.iter().find(|(closed, _)| *closed == key) {
+                if open.is_some() && self.breaker_is_open(&wanted, &key, now, unix_ms) {
                     stopped.insert(wanted.uid);
                 }
                 continue;
@@ -260,18 +268,18 @@ impl Engine {
             let gate = self.gates.entry(key.clone()).or_insert_with(|| Gate::new(concurrency));
             let until = match gate.admit(now) {
                 Admission::Go(permit) => {
-                    orders.extend(self.begin(wanted, permit, now));
+                    orders.extend(self.begin(wanted, Some((key, permit)), now));
                     continue;
                 }
                 Admission::Wait { until } => {
-                    closed.push((key.clone(), None));
+                    closed.push((key, None));
                     until
                 }
                 Admission::Open { until } => {
-                    closed.push((key.clone(), Some(until)));
-                    if self.breaker_is_open(&wanted, now, unix_ms) {
+                    if self.breaker_is_open(&wanted, &key, now, unix_ms) {
                         stopped.insert(wanted.uid);
                     }
+                    closed.push((key, Some(until)));
                     Some(until)
                 }
             };
@@ -284,8 +292,10 @@ impl Engine {
     /// under way there, its earlier wishes counted in; then that of the set which has waited longer.
     fn wishes(&mut self, now: Duration, unix_ms: i64) -> Vec<Wanted> {
         let mut under_way: BTreeMap<(String, GateKey), usize> = BTreeMap::new();
-        for call in self.calls.values() {
-            *under_way.entry((call.set.clone(), call.gate.clone())).or_default() += 1;
+        for InFlight { set, permit, .. } in self.calls.values() {
+            if let Some((key, _)) = permit {
+                *under_way.entry((set.clone(), key.clone())).or_default() += 1;
+            }
         }
         let mut all = Vec::new();
         let places: Vec<Place> = self.sets.values().map(|borrow| borrow.place().clone()).collect();
@@ -295,10 +305,24 @@ impl Engine {
             for wish in self.with(&place, now, unix_ms, |borrow, context| borrow.wishes(context)) {
                 let upstream = wish.task.call.upstream();
                 let key = self.key(&place.uid, upstream);
+                if let Call::HandBack(_) = wish.task.call {
+                    all.push(Wanted {
+                        uid: place.uid.clone(),
+                        turn: (wish.urgency, 0, served),
+                        key: None,
+                        wish,
+                    });
+                    continue;
+                }
                 let ahead = ahead.entry((wish.urgency, upstream)).or_insert_with(|| {
                     under_way.get(&(place.uid.clone(), key.clone())).copied().unwrap_or(0)
                 });
-                all.push(Wanted { uid: place.uid.clone(), turn: (wish.urgency, *ahead, served), key, wish });
+                all.push(Wanted {
+                    uid: place.uid.clone(),
+                    turn: (wish.urgency, *ahead, served),
+                    key: Some(key),
+                    wish,
+                });
                 *ahead += 1;
             }
         }
@@ -306,25 +330,25 @@ impl Engine {
         all
     }
 
-    fn begin(&mut self, wanted: Wanted, permit: Permit, now: Duration) -> Option<Order> {
-        let Wanted { uid, key: gate, wish: Wish { task, .. }, .. } = wanted;
+    fn begin(&mut self, wanted: Wanted, permit: Option<(GateKey, Permit)>, now: Duration) -> Option<Order> {
+        let Wanted { uid, wish: Wish { task, .. }, .. } = wanted;
         let borrow = self.sets.get_mut(&uid)?;
         self.last_call += 1;
         let id = CallId(self.last_call);
         self.served.insert(uid.clone(), id);
         borrow.begin(id, &task, now);
         let place = borrow.place().clone();
-        self.calls.insert(id, InFlight { set: uid, task: task.clone(), gate, permit });
+        self.calls.insert(id, InFlight { set: uid, task: task.clone(), begun: now, permit });
         Some(Order { id, place, task })
     }
 
     /// A set whose runners cannot be made gives them back; what only cleans up waits.
-    fn breaker_is_open(&mut self, wanted: &Wanted, now: Duration, unix_ms: i64) -> bool {
+    fn breaker_is_open(&mut self, wanted: &Wanted, key: &GateKey, now: Duration, unix_ms: i64) -> bool {
         let Some(borrow) = self.sets.get(&wanted.uid) else { return false };
         if !borrow.is_making() || borrow.goal(&wanted.wish.task.runner) == Some(Goal::Unmake) {
             return false;
         }
-        let upstream = match wanted.key {
+        let upstream = match key {
             GateKey::Kubernetes => "the API server",
             GateKey::Service(_) => "the Actions service",
         };

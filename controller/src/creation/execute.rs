@@ -1,6 +1,7 @@
 //! Makes the calls that the engine asks for, and puts what came of them into its words.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -13,6 +14,9 @@ use super::journal::{Journal, KEY};
 use super::kubernetes::{Kubernetes, MERGE, PATCH};
 use super::template::{self, Template};
 use crate::actions::{Service, ServiceError};
+
+/// Longest time for a hand-back: to try once more is better than to wait.
+const HAND_BACK: Duration = Duration::from_secs(5);
 
 /// What the calls for one set are made with.
 #[derive(Clone)]
@@ -87,10 +91,14 @@ impl Executor {
             }
             Call::HandBack(generation) => {
                 let path = format!("{group}/ephemeralrunnersets/{}", place.name);
-                let written = api.patch(&path, PATCH, &template::handed_back(*generation)).await?;
+                let patch = template::handed_back(*generation);
+                let written = api.within(HAND_BACK).patch(&path, PATCH, &patch).await?;
                 Ok(Answer::Returned { generation: written.metadata.generation })
             }
-            _ => Err(Trouble::Refused(format!("nobody knows how to do {}", call.code()))),
+            _ => Err(Trouble::Refused(format!(
+                "{} is no call about an object; please report this",
+                call.code()
+            ))),
         }
     }
 
@@ -150,7 +158,12 @@ async fn ask(call: &Call, name: &str, tools: &Tools) -> Result<Answer, Trouble> 
         }
         Call::FindAgent => service.find(name).await.map(|found| Answer::Agent(found.map(|agent| agent.id))),
         Call::RemoveAgent(id) => service.remove(*id).await.map(|()| Answer::Done),
-        _ => return Err(Trouble::Refused(format!("the Actions service knows no {}", call.code()))),
+        _ => {
+            return Err(Trouble::Refused(format!(
+                "{} is no call of the Actions service; please report this",
+                call.code()
+            )));
+        }
     };
     answer.map_err(|error| in_our_words(&error))
 }

@@ -61,6 +61,11 @@ impl Kubernetes {
         Self { client, deadline }
     }
 
+    /// The same with calls that end within `limit` at the latest.
+    pub(super) fn within(&self, limit: Duration) -> Self {
+        Self { client: self.client.clone(), deadline: self.deadline.min(limit) }
+    }
+
     /// Creates an object at the path of its kind.
     pub(super) async fn create(&self, path: &str, object: &Value) -> Result<Written, Trouble> {
         // The API server gives up when we do: what is not done then is not done later.
@@ -168,6 +173,8 @@ fn trouble(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Trouble {
         429 => Trouble::PushedBack { retry_after },
         503 => Trouble::Unavailable { retry_after },
         504 => Trouble::TimedOut,
+        // Somebody's webhook, which may be asked for these objects alone.
+        500 if message.contains("failed calling webhook") => Trouble::Obstructed(message),
         401 | 500.. => {
             Trouble::Failed { retry_after, why: format!("the API server answered {status}: {message}") }
         }
@@ -185,6 +192,7 @@ mod tests {
             |reason: &str, message: &str| format!("{{\"reason\":\"{reason}\",\"message\":\"{message}\"}}");
         let second = Some(Duration::from_secs(1));
         let quota = "pods \\\"x\\\" is forbidden: exceeded quota: q, requested: pods=1";
+        let webhook = "Internal error occurred: failed calling webhook \\\"w\\\": connection refused";
         for (code, text, expected) in [
             (404, String::new(), Trouble::NotFound),
             (409, status("AlreadyExists", "x"), Trouble::Exists),
@@ -194,6 +202,7 @@ mod tests {
             (422, status("Invalid", "bad"), Trouble::Refused("the API server answered 422: bad".to_owned())),
             (429, "Too many requests".to_owned(), Trouble::PushedBack { retry_after: second }),
             (503, String::new(), Trouble::Unavailable { retry_after: second }),
+            (500, status("InternalError", webhook), Trouble::Obstructed(webhook.replace('\\', ""))),
             (504, String::new(), Trouble::TimedOut),
         ] {
             assert_eq!(trouble(code, second, text.as_bytes()), expected, "{code}");

@@ -22,7 +22,7 @@ pub mod plan;
 mod played;
 mod publisher;
 pub mod report;
-mod rights;
+pub mod rights;
 pub mod runner;
 mod steps;
 pub mod sweep;

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::call::{Answer, Call, Trouble};
 use super::runner::{Goal, Progress, Runner, Stage};
 
+/// After so many failures in a row a Pod is left to ARC.
+const MOST_POD_FAILURES: u32 = 4;
+
 impl Runner {
     /// Takes the answer to its call. `patience` is how long a call without an answer may still be carried out.
     pub fn answered(&mut self, call: &Call, answer: Answer, now: Duration, patience: Duration) -> Progress {
@@ -15,14 +18,22 @@ impl Runner {
             Answer::Trouble(trouble) => self.failed(call, trouble, now, patience),
             answer => self.succeeded(call, answer),
         };
-        if progress == Progress::Further {
-            self.failures = 0;
-            self.not_before = now;
-        }
+        let progress = if progress == Progress::Further { self.came_further(now) } else { progress };
         if self.goal == Goal::Unmake {
             self.give_up();
         }
         progress
+    }
+
+    /// A call was answered well. One that is made again and again, since the answers to it get lost, fails all the same.
+    fn came_further(&mut self, now: Duration) -> Progress {
+        (self.not_before, self.refusals) = (now, 0);
+        let is_further = self.steps_taken() > self.furthest;
+        self.furthest = self.furthest.max(self.steps_taken());
+        if is_further || self.goal == Goal::Unmake {
+            self.failures = 0;
+        }
+        if is_further && self.goal == Goal::Make { Progress::Further } else { Progress::Aside }
     }
 
     fn succeeded(&mut self, call: &Call, answer: Answer) -> Progress {
@@ -152,7 +163,13 @@ impl Runner {
             (Call::CreatePod { .. }, Trouble::Exists, Stage::Named { uid }) => {
                 Stage::Made { uid: uid.clone() }
             }
+            // ARC tries it as well, in its own time; nobody else has to wait for it.
+            (Call::CreatePod { .. }, _, Stage::Named { .. }) if self.failures >= MOST_POD_FAILURES => {
+                self.leave_to_arc();
+                return Progress::Further;
+            }
             (_, Trouble::Quota(_) | Trouble::Refused(_), _) => {
+                self.refusals += 1;
                 self.refused(call);
                 return Progress::Hopeless(trouble);
             }

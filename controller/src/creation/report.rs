@@ -31,6 +31,8 @@ pub enum Stop {
     BreakerOpen(&'static str),
     /// A call was refused, and others like it would be.
     Refused(String),
+    /// The set cannot be handed back.
+    Stuck,
 }
 
 impl Stop {
@@ -49,12 +51,16 @@ impl Stop {
             Self::Quota(_) => "quota",
             Self::BreakerOpen(_) => "breaker-open",
             Self::Refused(_) => "refused",
+            Self::Stuck => "stuck",
         }
     }
 
     /// Whether the set is left to ARC for a while.
     pub fn suspends(&self) -> bool {
-        matches!(self, Self::NoProgress | Self::Quota(_) | Self::BreakerOpen(_) | Self::Refused(_))
+        matches!(
+            self,
+            Self::NoProgress | Self::Quota(_) | Self::BreakerOpen(_) | Self::Refused(_) | Self::Stuck
+        )
     }
 
     /// Whether the set's runners end with it.
@@ -84,6 +90,11 @@ impl Stop {
             Self::Quota(why) => format!("a quota is exhausted: {why}; ARC makes the rest once there is room"),
             Self::BreakerOpen(upstream) => format!("{upstream} fails again and again; ARC makes the rest"),
             Self::Refused(why) => format!("{why}; ARC makes the rest"),
+            Self::Stuck => {
+                "the runner set could not be handed back; ARC makes what is missing at its listener's next \
+                            write, within 50 s"
+                    .to_owned()
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use headstart_runtime::cluster::{CallError, within};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -15,22 +15,23 @@ const CALL: Duration = Duration::from_secs(10);
 
 const ARC: &str = "actions.github.com";
 
-/// Group, resource with its subresource, and verb.
-const NEEDED: &[(&str, &str, &str)] = &[
-    (ARC, "ephemeralrunnersets", "watch"),
-    (ARC, "ephemeralrunnersets", "patch"),
-    (ARC, "ephemeralrunners", "watch"),
-    (ARC, "ephemeralrunners", "create"),
-    (ARC, "ephemeralrunners/status", "patch"),
-    (ARC, "autoscalingrunnersets", "watch"),
-    ("", "secrets", "get"),
-    ("", "secrets", "list"),
-    ("", "secrets", "create"),
-    ("", "secrets", "patch"),
-    ("", "secrets", "delete"),
+/// Group, resource with its subresource, and verbs: the ClusterRole headstart-runner-creation, but for the ConfigMaps that few
+/// sets name.
+pub const NEEDED: &[(&str, &str, &[&str])] = &[
+    (ARC, "autoscalingrunnersets", &["list", "watch"]),
+    (ARC, "ephemeralrunnersets", &["list", "watch", "patch"]),
+    (ARC, "ephemeralrunnersets/finalizers", &["update"]),
+    (ARC, "ephemeralrunners", &["get", "list", "watch", "create"]),
+    (ARC, "ephemeralrunners/status", &["patch"]),
+    (ARC, "ephemeralrunners/finalizers", &["update"]),
+    ("", "secrets", &["get", "list", "create", "patch", "delete"]),
 ];
 
-const NEEDED_FOR_PODS: (&str, &str, &str) = ("", "pods", "create");
+/// Where the controller creates pods too.
+pub const NEEDED_FOR_PODS: (&str, &str, &[&str]) = ("", "pods", &["create"]);
+
+/// Questions about one namespace at a time.
+const AT_ONCE: usize = 4;
 
 /// What is missing in `namespace`, in words; empty if nothing is.
 pub(super) async fn missing(
@@ -39,11 +40,24 @@ pub(super) async fn missing(
     with_pods: bool,
 ) -> Result<Vec<String>, CallError> {
     let needed = NEEDED.iter().chain(with_pods.then_some(&NEEDED_FOR_PODS));
-    let asked = needed.map(|(group, resource, verb)| async move {
-        let is_allowed = is_allowed(client, namespace, (group, resource, verb)).await?;
-        Ok::<_, CallError>((!is_allowed).then(|| format!("{verb} {resource}")))
-    });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    let mut asked = Vec::new();
+    for &(group, resource, verbs) in needed {
+        for &verb in verbs {
+            asked.push(is_missing(client, namespace, (group, resource, verb)));
+        }
+    }
+    let missing: Vec<Option<String>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    Ok(missing.into_iter().flatten().collect())
+}
+
+async fn is_missing(
+    client: &Client,
+    namespace: &str,
+    right: (&'static str, &'static str, &'static str),
+) -> Result<Option<String>, CallError> {
+    let (_, resource, verb) = right;
+    let is_allowed = is_allowed(client, namespace, right).await?;
+    Ok((!is_allowed).then(|| format!("{verb} {resource}")))
 }
 
 async fn is_allowed(

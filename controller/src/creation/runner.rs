@@ -115,8 +115,12 @@ pub struct Runner {
     pub is_left_to_arc: bool,
     /// Not to be called for before.
     pub not_before: Duration,
-    /// Failures since the last success.
+    /// Failures since it last came further.
     pub failures: u32,
+    /// Refusals of what cleans it up, since the last success.
+    pub(super) refusals: u32,
+    /// How far it ever was: whoever goes round in circles comes no further.
+    pub(super) furthest: u8,
     /// When something was last tried for it.
     pub tried: Duration,
     /// UID of its EphemeralRunner, as the watch last showed it.
@@ -136,8 +140,10 @@ pub struct Runner {
 /// What an answer meant for its runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It is further than before.
+    /// It is further on its way than it ever was.
     Further,
+    /// The call was answered well, and it is no further for that.
+    Aside,
     /// It has to be tried again, or something else has to be looked at first.
     Again,
     /// It cannot be made, and neither can others like it.
@@ -160,6 +166,8 @@ impl Runner {
             is_left_to_arc: !with_pod,
             not_before: Duration::ZERO,
             failures: 0,
+            refusals: 0,
+            furthest: 0,
             tried: Duration::ZERO,
             shown: None,
             gone: None,
@@ -205,6 +213,18 @@ impl Runner {
     /// Whether it has to be counted although the watch does not show it.
     pub fn is_unseen(&self) -> bool {
         !self.is_seen && (self.is_posted() || (self.is_settled() && self.is_there))
+    }
+
+    /// How far it is on its way to be made.
+    pub(super) fn steps_taken(&self) -> u8 {
+        match self.stage {
+            Stage::Registered { .. } | Stage::Clashing { .. } => 1,
+            Stage::Stored { .. } | Stage::Taken { .. } => 2,
+            Stage::Posted { .. } => 3,
+            Stage::Named { .. } => 4,
+            Stage::Made { .. } | Stage::Settled => 5,
+            _ => 0,
+        }
     }
 
     /// Whether it is still to be made.

@@ -1,13 +1,18 @@
 //! Tells people of the making of runners: a line of the log each, and Events on the AutoscalingRunnerSet where it matters to
 //! whoever owns it.
 
+use headstart_externals::names::{CREATION_DISABLED, CREATION_ENABLED, CREATION_LABEL};
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::core::ObjectMeta;
 
 use super::borrow::Place;
 use super::call::{Call, Order, Trouble};
+use super::census::{self, Refusal};
+use super::execute::Tools;
 use super::objects::Owner;
 use super::report::{News, Stop};
 use super::template::API_VERSION;
+use super::view::SetView;
 use crate::news;
 
 /// Logs it, and gives what becomes an Event.
@@ -79,12 +84,38 @@ pub(super) fn failed(order: &Order, trouble: &Trouble) {
             namespace,
             set = name,
             %trouble,
-            "failed to hand a runner set back; its listener's next word goes to ARC. Check the RoleBinding and the \
+            "failed to hand a runner set back; ARC creates the runners at its listener's next write, within 50 s. Check the RoleBinding and the \
              policies headstart-runner-creation-*"
         );
     } else {
         let runner = &order.task.runner;
         tracing::debug!(namespace, set = name, runner, call, %trouble, "a call failed");
+    }
+}
+
+/// A set is not published. Where nobody asked for that, or it is not looked at yet, nobody wonders.
+pub(super) fn left(set: &SetView, refusal: Refusal, tools: &Tools) {
+    let (namespace, name, reason) = (&set.namespace, &set.name, refusal.code());
+    let unusable = tools.template.as_ref().err().or(tools.service.as_ref().err());
+    let why = unusable.filter(|_| refusal == Refusal::Unusable).map_or("", String::as_str);
+    if matches!(refusal, Refusal::SwitchedOff | Refusal::NotAsked | Refusal::NotListed) {
+        tracing::debug!(namespace, set = name, reason, "the runners of this set are left to ARC");
+    } else {
+        tracing::info!(namespace, set = name, reason, why, "the runners of this set are left to ARC");
+    }
+}
+
+/// A label with another value than those that mean something.
+pub(super) fn unknown_wish(kind: &str, metadata: &ObjectMeta) {
+    if let Some(value) = census::unknown_wish(metadata) {
+        let (namespace, name) = (&metadata.namespace, &metadata.name);
+        tracing::warn!(
+            ?namespace,
+            ?name,
+            value,
+            "the label {CREATION_LABEL} of this {kind} is neither {CREATION_ENABLED} nor {CREATION_DISABLED} and counts for \
+             nothing"
+        );
     }
 }
 

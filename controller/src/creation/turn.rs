@@ -1,8 +1,11 @@
 //! How a runner set goes from one phase to the next. Pure.
 
+use std::cmp::Ordering;
+use std::time::Duration;
+
 use headstart_externals::pin::{Generation, Stored};
 
-use super::borrow::{Borrow, Context, Pending, Phase, Written};
+use super::borrow::{Borrow, Context, Pending, Phase, Timing, Written};
 use super::journal::{Heading, Journal};
 use super::names;
 use super::plan;
@@ -53,6 +56,7 @@ impl Borrow {
             _ => self.stand_down(Stop::Raw, context),
         }
         (self.pinned, self.was_quiet, self.was_raw, self.stopped) = (None, false, false, None);
+        self.returning = None;
     }
 
     fn is_pinned(&mut self, generation: Generation, context: &mut Context<'_>) {
@@ -81,11 +85,13 @@ impl Borrow {
                 self.phase = Phase::Returning { generation, since: *since, why: Some(why.clone()) };
                 self.abandon(true);
             }
-            Phase::Returning { since, .. } if now >= *since + context.timing.progress_limit => {
+            Phase::Returning { since, .. } if self.is_stuck(*since, context) => {
                 self.abandon(true);
                 // If nobody takes it back, it must not be lent again: what the listener writes next is stored as it is.
-                if self.hand_back.failures > 0 && !self.is_suspended(now) {
+                if !self.is_suspended(now) {
                     self.suspended_until = Some(now + context.timing.suspension);
+                    self.told.count(self.left());
+                    self.tell_stop(Stop::Stuck, context);
                 }
             }
             // To post again is the fastest way to learn what became of a post; but not for ever.
@@ -96,6 +102,13 @@ impl Borrow {
         }
     }
 
+    /// Whether the set should have been handed back long ago.
+    fn is_stuck(&self, since: Duration, context: &Context<'_>) -> bool {
+        let limit = context.timing.progress_limit;
+        let is_refused = self.returning.is_some_and(|first| context.now >= first + limit);
+        is_refused || context.now >= since + limit * 2
+    }
+
     /// Something raw was stored in between: ARC may be inside its own loop again.
     fn is_pinned_anew(&mut self, context: &mut Context<'_>) {
         if let Phase::Returning { why: None, .. } | Phase::Returned = &self.phase {
@@ -104,7 +117,7 @@ impl Borrow {
         if self.phase != Phase::Raw {
             (self.phase, self.progress) = (Phase::Waiting, context.now);
         }
-        (self.pinned, self.was_quiet, self.stopped) = (None, false, None);
+        (self.pinned, self.was_quiet, self.stopped, self.returning) = (None, false, None, None);
     }
 
     /// A generation begins; one that an earlier leader had begun goes on.
@@ -143,8 +156,13 @@ impl Borrow {
 
     /// Whether ARC is surely not inside its own loop: it has counted all that we see, and makes none.
     fn is_quiet(&self, context: &Context<'_>) -> bool {
-        let counted = self.view.as_ref().map_or(0, |view| view.counted);
-        self.live() <= counted && context.now >= self.foreign + context.timing.quiet
+        let (live, counted) = (self.live(), self.view.as_ref().map_or(0, |view| view.counted));
+        let Timing { quiet, quiet_uncounted, .. } = *context.timing;
+        match live.cmp(&counted) {
+            Ordering::Less => context.now >= self.foreign + quiet_uncounted,
+            Ordering::Equal => context.now >= self.foreign + quiet,
+            Ordering::Greater => false,
+        }
     }
 
     /// Fixes what is missing for a generation: what exists, or may, counts; what was begun is gone on with first.

@@ -1,6 +1,7 @@
 //! What the controller may do to create runners: in namespaces that a RoleBinding names, and of the objects there only what
 //! the policies say.
 
+use headstart_controller::creation::rights::{NEEDED, NEEDED_FOR_PODS};
 use headstart_externals::pin::{Generation, Stored};
 use headstart_tests::played::OURS;
 use headstart_tests::wait::until;
@@ -14,18 +15,15 @@ const RUNNER: Target = ("EphemeralRunner", RUNNERS, "runner-1");
 const SECRET: Target = ("Secret", RUNNERS, "runner-1");
 const FOREIGN: Target = ("Secret", RUNNERS, "github");
 
-/// All that creation takes in a namespace of runners, and no more.
-const GRANTED: [(&str, &[&str]); 9] = [
-    ("autoscalingrunnersets.actions.github.com", &["list", "watch"]),
-    ("ephemeralrunnersets.actions.github.com", &["list", "watch", "patch"]),
-    ("ephemeralrunnersets/finalizers.actions.github.com", &["update"]),
-    ("ephemeralrunners.actions.github.com", &["get", "list", "watch", "create"]),
-    ("ephemeralrunners/status.actions.github.com", &["patch"]),
-    ("ephemeralrunners/finalizers.actions.github.com", &["update"]),
-    ("secrets", &["get", "list", "create", "patch", "delete"]),
-    ("configmaps", &["get"]),
-    ("pods", &["create"]),
-];
+/// All that creation takes in a namespace of runners, and no more: what the controller asks for beforehand, and the certificate
+/// authority of a GitHub Enterprise Server.
+fn granted() -> impl Iterator<Item = (String, &'static [&'static str])> {
+    let needed = NEEDED.iter().chain([&NEEDED_FOR_PODS, &("", "configmaps", &["get"])]);
+    needed.map(|(group, resource, verbs)| {
+        let resource = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
+        (resource, *verbs)
+    })
+}
 
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
@@ -43,13 +41,13 @@ async fn what_creates_runners_can_do_nothing_else() {
 }
 
 async fn rights_end_at_the_namespaces_that_are_bound(world: &World) {
-    for (resource, granted) in GRANTED {
+    for (resource, granted) in granted() {
         for verb in VERBS {
             // Which pods carry a version is asked everywhere, with or without runners.
-            let is_everywhere = (resource, verb) == ("pods", "list");
-            let there = world.can_i(verb, resource, Some(RUNNERS)).await;
+            let is_everywhere = (resource.as_str(), verb) == ("pods", "list");
+            let there = world.can_i(verb, &resource, Some(RUNNERS)).await;
             assert_eq!(there, granted.contains(&verb) || is_everywhere, "{verb} {resource}");
-            let elsewhere = world.can_i(verb, resource, Some("default")).await;
+            let elsewhere = world.can_i(verb, &resource, Some("default")).await;
             assert_eq!(elsewhere, is_everywhere, "{verb} {resource}");
         }
     }
@@ -70,18 +68,20 @@ async fn rights_end_at_the_namespaces_that_are_bound(world: &World) {
 async fn without_the_component_there_is_no_right_in_runner_namespaces() {
     let world = World::with("").await;
     assert!(world.can_i("create", "selfsubjectaccessreviews.authorization.k8s.io", None).await);
-    for (resource, verbs) in GRANTED {
+    for (resource, verbs) in granted() {
         for verb in verbs {
-            assert!(!world.can_i(verb, resource, Some(RUNNERS)).await, "{verb} {resource}");
+            assert!(!world.can_i(verb, &resource, Some(RUNNERS)).await, "{verb} {resource}");
         }
     }
     assert!(!world.can_i("list", "autoscalinglisteners.actions.github.com", None).await);
     journals_come_and_go(&world).await;
+    certificates_are_written_and_no_other_secret(&world).await;
 }
 
 async fn journals_come_and_go(world: &World) {
-    for verb in ["get", "list", "watch", "create", "delete"] {
-        assert!(world.can_i(verb, "configmaps", Some(OURS)).await, "{verb}");
+    for verb in VERBS {
+        let may = world.can_i(verb, "configmaps", Some(OURS)).await;
+        assert_eq!(may, ["list", "create", "delete"].contains(&verb), "{verb}");
     }
     let map = |name: &str, labels: Value| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name, "namespace": OURS, "labels": labels } });
     let only = "may create and delete journals only";
@@ -96,6 +96,28 @@ async fn journals_come_and_go(world: &World) {
     world.refused(&Request::Delete(("ConfigMap", OURS, "headstart-config")), only).await;
     let config = Request::Merge(("ConfigMap", OURS, "headstart-config"), json!({ "data": null }));
     world.refused(&config, "forbidden").await;
+}
+
+async fn certificates_are_written_and_no_other_secret(world: &World) {
+    let only = "its certificates and Secrets with the label headstart.dev/runner-set only";
+    let secret = |name: &str, kind: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": { "name": name, "namespace": OURS },
+            "stringData": { "tls.crt": "x", "tls.key": "y" },
+        })
+    };
+    for (name, kind) in [
+        ("other", "Opaque"),
+        ("headstart-ca", "kubernetes.io/tls"),
+        ("headstart-webhook-tls", "Opaque"),
+        ("headstart-ca-2", "Opaque"),
+    ] {
+        world.refused(&Request::Create(secret(name, kind)), only).await;
+    }
+    for (name, kind) in [("headstart-ca", "Opaque"), ("headstart-webhook-tls", "kubernetes.io/tls")] {
+        world.allowed(&Request::Create(secret(name, kind))).await;
+        world.refused(&Request::Delete(("Secret", OURS, name)), "forbidden").await;
+    }
 }
 
 /// A set as ARC makes it, at a stage of its life.
@@ -222,6 +244,8 @@ async fn runners_are_those_of_a_set_and_keep_their_number(world: &World) {
     let nothing_else = "nothing of a runner's status but runnerId and runnerName";
     world.refused(&status(json!({ "phase": "Running" })), nothing_else).await;
     world.refused(&status(json!({ "runnerId": 5, "jobId": "x" })), nothing_else).await;
+    let other = status(json!({ "runnerId": 5, "runnerName": "runner-2" }));
+    world.refused(&other, "by its own name only").await;
     let registered = status(json!({ "runnerId": 5, "runnerName": RUNNER.2 }));
     let stored = world.allowed(&registered).await;
     assert_eq!(stored["status"]["runnerId"], 5);
@@ -231,9 +255,10 @@ async fn runners_are_those_of_a_set_and_keep_their_number(world: &World) {
     world.control_plane.kubectl(&[&["patch", "ephemeralrunner", RUNNER.2][..], &patch].concat()).unwrap();
     world.refused(&status(json!({ "phase": null })), nothing_else).await;
     world.refused(&status(json!({ "failures": null })), nothing_else).await;
-    for change in [json!({ "runnerId": 6 }), json!({ "runnerId": 0 }), json!({ "runnerName": "x" })] {
+    for change in [json!({ "runnerId": 6 }), json!({ "runnerId": 0 }), json!({ "runnerName": null })] {
         world.refused(&status(change), "once they are set").await;
     }
+    world.refused(&status(json!({ "runnerName": "x" })), "by its own name only").await;
     world.allowed(&registered).await;
 }
 
@@ -249,7 +274,7 @@ fn secret(name: &str, labels: Value, kind: &str) -> Value {
 
 async fn secrets_are_its_own_and_change_owners_only(world: &World) {
     let ours = json!({ "headstart.dev/runner-set": "uid-1" });
-    let only_ours = "only Secrets with the label headstart.dev/runner-set";
+    let only_ours = "Secrets with the label headstart.dev/runner-set only";
     world.given(secret(FOREIGN.2, json!({}), "Opaque")).await;
     let create = |labels: &Value, kind| Request::Create(secret(SECRET.2, labels.clone(), kind));
     world.refused(&create(&json!({}), "Opaque"), only_ours).await;
@@ -264,7 +289,7 @@ async fn secrets_are_its_own_and_change_owners_only(world: &World) {
         json!({ "metadata": { "annotations": { "x": "y" } } }),
         json!({ "metadata": { "finalizers": ["example.com/x"] } }),
     ] {
-        world.refused(&Request::Merge(SECRET, patch), "nothing of a Secret but its owners").await;
+        world.refused(&Request::Merge(SECRET, patch), "nothing of a runner's Secret but its owners").await;
     }
     let owned = |owners: &[Value]| json!({ "metadata": { "ownerReferences": owners } });
     let its_runner = owner("EphemeralRunner", SECRET.2);

@@ -4,6 +4,7 @@
 mod arc;
 mod calls;
 pub(super) mod desk;
+mod lasting;
 mod rules;
 mod store;
 mod stories;

@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt as _};
 use super::Term;
 use crate::creation::journal::{self, Journal};
 use crate::creation::objects::{Runner, RunnerSet};
+use crate::creation::tell;
 use crate::creation::view::RunnerView;
 use crate::creation::watch::{Kind, Seen};
 
@@ -71,10 +72,12 @@ impl Term {
         let now = self.now();
         match seen {
             Seen::Namespace(metadata) => {
+                tell::unknown_wish("namespace", &metadata);
                 self.places.labelled(*metadata);
                 self.judged = None;
             }
             Seen::Owner(owner) => {
+                tell::unknown_wish("AutoscalingRunnerSet", &owner.metadata);
                 self.census.owner(*owner);
                 self.judged = None;
             }

@@ -42,7 +42,7 @@ use crate::metrics::{Done, Metrics};
 use crate::news::News;
 use overshoot::Overshoots;
 use places::Places;
-use standing::Inquiry;
+use standing::{Inquiry, Missing};
 use sweeper::Sweeper;
 use tools::{Reading, Toolbox};
 
@@ -110,7 +110,7 @@ pub struct Term {
     calls: JoinSet<(CallId, Answer)>,
     /// Apart from the term: signing for a GitHub App and setting TLS up take a while.
     reads: JoinSet<Reading>,
-    rights: FuturesUnordered<futures::future::BoxFuture<'static, (String, Option<Vec<String>>)>>,
+    rights: FuturesUnordered<futures::future::BoxFuture<'static, (String, Missing)>>,
     inquiries: BTreeMap<String, Inquiry>,
     refused: BTreeMap<String, Refusal>,
     /// When it is decided anew who may be pinned; at once where something changed that it depends on.

@@ -5,12 +5,15 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use headstart_externals::config::Level;
 use headstart_externals::runner_sets::PublishedRunnerSet;
+use headstart_runtime::cluster::CallError;
+use headstart_runtime::trouble::Trouble;
 use tokio::task::{JoinError, JoinSet};
 
 use super::{TICK, Term};
 use crate::creation::census::{Candidate, Judgement, Place, Refusal};
 use crate::creation::engine::Standing;
 use crate::creation::rights;
+use crate::creation::tell;
 use crate::metrics::PUBLISHED;
 
 /// How often rights are asked for again.
@@ -26,12 +29,16 @@ const RIGHTS_RETRY: Duration = Duration::from_secs(2);
 /// Namespaces whose rights are asked for at a time: in a large cluster all are due at once.
 const ASKED_AT_ONCE: usize = 4;
 
+/// Which rights are missing in a namespace, or why nobody knows.
+pub(super) type Missing = Result<Vec<String>, CallError>;
+
 /// When the rights in a namespace are asked for.
 #[derive(Debug, Default)]
 pub(super) struct Inquiry {
     due: Duration,
     /// Until the next one after a failure.
     pause: Duration,
+    trouble: Trouble,
 }
 
 impl Inquiry {
@@ -61,19 +68,31 @@ impl Term {
             let (client, namespace) = (self.means.client.clone(), namespace.clone());
             let ask = async move {
                 let missing = rights::missing(&client, &namespace, with_pods).await;
-                (namespace, missing.ok())
+                (namespace, missing)
             };
             self.rights.push(ask.boxed());
         }
     }
 
     /// What was asked for is known; where the API server did not answer, what was known stays.
-    pub(super) fn learned(&mut self, namespace: &str, missing: Option<Vec<String>>) {
+    pub(super) fn learned(&mut self, namespace: &str, missing: Missing) {
         let now = self.now();
-        self.inquiries.entry(namespace.to_owned()).or_default().ended(missing.as_deref(), now);
-        let Some(missing) = missing else { return };
+        let inquiry = self.inquiries.entry(namespace.to_owned()).or_default();
+        inquiry.ended(missing.as_deref().ok(), now);
+        let missing = match missing {
+            Ok(missing) => missing,
+            Err(error) => {
+                if inquiry.trouble.is_news(&error) {
+                    tracing::warn!(namespace, %error, "failed to ask for our rights; trying again");
+                }
+                return;
+            }
+        };
+        inquiry.trouble.is_over();
+        // Where nobody asks for it any more, the rights may well be gone.
+        let is_asked = self.places.place(namespace).wish == Some(true);
         let Some(place) = self.places.namespaces.get_mut(namespace) else { return };
-        if !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
+        if is_asked && !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
             tracing::warn!(
                 namespace,
                 missing = missing.join(", "),
@@ -107,7 +126,7 @@ impl Term {
             let Judgement { is_attended, outcome } =
                 self.census.judge(candidate, self.means.settings.is_switched_on);
             let is_enabled = matches!(outcome, Ok(_) | Err(Refusal::Suspended));
-            let service = self.toolbox.host(uid);
+            let service = self.toolbox.upstream(uid);
             self.engine.stands(uid, Standing { is_attended, is_enabled, service });
             states.push(outcome.as_ref().map_or_else(|refusal| refusal.code(), |_| PUBLISHED));
             match outcome {
@@ -117,14 +136,7 @@ impl Term {
                 }
                 Err(refusal) => {
                     if self.refused.insert(uid.clone(), refusal) != Some(refusal) {
-                        let reason = refusal.code();
-                        let (namespace, name) = (&view.namespace, &view.name);
-                        tracing::debug!(
-                            namespace,
-                            set = name,
-                            reason,
-                            "the runners of this set are left to ARC"
-                        );
+                        tell::left(&view, refusal, &tools);
                     }
                 }
             }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use serde_json::Value;
-use url::Url;
 
 use crate::actions::spec::Spec;
 use crate::actions::{Service, Services, source};
@@ -159,11 +158,15 @@ impl Toolbox {
         self.kits.get(uid).is_some_and(|kit| kit.spec.is_err() || kit.service.is_some())
     }
 
-    /// The host of a set's service; sets that share it share a gate.
-    pub(super) fn host(&self, uid: &str) -> String {
-        let url = self.kits.get(uid).and_then(|kit| kit.spec.as_ref().ok()).map(|spec| spec.url.clone());
-        let host = url.and_then(|url| Url::parse(&url).ok()?.host_str().map(str::to_owned));
-        host.unwrap_or_default()
+    /// A word for how a set's service is reached and as whom; sets with the same one share a gate. Of two teams at the same
+    /// host one may be throttled, or sit behind a proxy that is down.
+    pub(super) fn upstream(&self, uid: &str) -> String {
+        let kit = self.kits.get(uid);
+        let known = kit.and_then(|kit| Some((kit, kit.spec.as_ref().ok()?)));
+        known.map_or_else(String::new, |(kit, spec)| {
+            let url = spec.url.split_once("://").map_or(spec.url.as_str(), |(_, rest)| rest);
+            format!("{url} as {}/{}", kit.namespace, spec.secret)
+        })
     }
 
     /// The tools for what is left of a set: its own, or of another set of the same AutoscalingRunnerSet.

@@ -1,6 +1,7 @@
 //! A control plane with ARC's kinds in it, a played node for its runners, and the scale sets that users ask for.
 
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, ListParams};
 use kube::{Client, ResourceExt as _};
@@ -14,6 +15,10 @@ use crate::wait::{until, within};
 
 /// The manager starts with a large program and fills many caches; on a busy machine that takes a while.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// For how long nothing may change any more: the manager, whose caches lag, may make a runner set or two too many at first, and
+/// deletes them again.
+const CALM: Duration = Duration::from_secs(1);
 
 /// ARC, installed; its manager is started apart, since its flags differ.
 pub struct Installed<'c> {
@@ -65,15 +70,17 @@ impl<'c> Installed<'c> {
 
     pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
         self.control_plane.apply(&objects::scale_set(asked).to_string()).unwrap();
-        let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS);
+        let calm = Cell::new(Instant::now());
+        let last = RefCell::new(None);
         let found = within(PATIENCE, || async {
-            let all = listeners.list(&ListParams::default()).await.unwrap();
-            let ours = all.into_iter().find(|listener| asked.is_served_by(listener))?;
-            let runner_set = ours.data["spec"]["ephemeralRunnerSetName"].as_str()?.to_owned();
-            Some((ours.name_any(), runner_set))
+            let found = self.found(asked).await;
+            if last.replace(found.clone()) != found {
+                calm.set(Instant::now());
+            }
+            found.filter(|_| calm.get().elapsed() >= CALM)
         });
         let Some((listener, runner_set)) = found.await else {
-            panic!("the manager made no AutoscalingListener for {asked:?} in {PATIENCE:?}");
+            panic!("the manager set nothing up for {asked:?} in {PATIENCE:?}");
         };
         ScaleSet {
             namespace: asked.namespace.to_owned(),
@@ -82,6 +89,17 @@ impl<'c> Installed<'c> {
             listener: Listener::start(&self.real, self.control_plane, &listener).await,
             client: self.client.clone(),
         }
+    }
+
+    /// The listener that a scale set has now, and its only runner set.
+    async fn found(&self, asked: &Asked<'_>) -> Option<(String, String)> {
+        let all = ListParams::default();
+        let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS).list(&all).await.unwrap();
+        let listener = listeners.into_iter().find(|listener| asked.is_served_by(listener))?;
+        let runner_sets = api(&self.client, asked.namespace, RUNNER_SETS).list(&all).await.unwrap();
+        let [runner_set] = &runner_sets.items[..] else { return None };
+        let is_its_own = listener.data["spec"]["ephemeralRunnerSetName"] == runner_set.name_any();
+        is_its_own.then(|| (listener.name_any(), runner_set.name_any()))
     }
 }
 

@@ -1,0 +1,201 @@
+//! What does not pass: each ends after a while with the set given back, and nobody else suffers from it.
+
+use std::time::Duration;
+
+use headstart_externals::pin::Stored;
+use secrecy::SecretString;
+
+use super::desk::{Desk, pinned};
+use crate::creation::call::{Answer, Call, Trouble};
+use crate::creation::engine::Standing;
+use crate::creation::report::{News, Stop};
+
+fn failed() -> Answer {
+    Answer::Trouble(Trouble::Failed { retry_after: None, why: "reset".to_owned() })
+}
+
+fn stops(desk: &Desk) -> Vec<&Stop> {
+    desk.news
+        .iter()
+        .filter_map(|news| if let News::Stopped { why, .. } = news { Some(why) } else { None })
+        .collect()
+}
+
+/// Lets time pass until a call of that code is open, or two minutes are over.
+fn waits_for(desk: &mut Desk, code: &str) -> bool {
+    for _ in 0..1_200 {
+        if desk.open.iter().any(|order| order.task.call.code() == code) {
+            return true;
+        }
+        desk.pass(100);
+        desk.run(&[code, "find-agent", "remove-agent", "hand-back"]);
+    }
+    false
+}
+
+/// Every registration is carried out, and no answer to one arrives.
+#[test]
+fn registrations_whose_answers_are_always_lost_are_no_progress() {
+    let mut desk = Desk::new(4);
+    desk.show(pinned(1, 7));
+    desk.pass(300);
+    desk.run(&["register"]);
+    let begun = desk.now;
+    let mut is_there = false;
+    while stops(&desk).is_empty() {
+        assert!(desk.now < begun + Duration::from_secs(20), "{:?}", desk.news);
+        desk.pass(50);
+        let Some(order) = desk.open.pop() else { continue };
+        let answer = match order.task.call {
+            Call::Register if is_there => Answer::Trouble(Trouble::Exists),
+            Call::Register => {
+                is_there = true;
+                failed()
+            }
+            Call::FindAgent => Answer::Agent(is_there.then_some(1)),
+            Call::RemoveAgent(_) => {
+                is_there = false;
+                Answer::Done
+            }
+            ref call => desk.well(call, ""),
+        };
+        desk.engine.answered(order.id, answer, desk.now, 0);
+    }
+    assert_eq!(stops(&desk), [&Stop::NoProgress]);
+    assert!(desk.engine.is_suspended("u", desk.now));
+    assert!(desk.count("register") < 20, "each one later than the one before: {}", desk.count("register"));
+}
+
+/// A busy listener writes more often than we give up.
+#[test]
+fn a_set_that_nobody_takes_back_is_not_lent_for_ever() {
+    let mut desk = Desk::new(4);
+    desk.counted = 1;
+    desk.show(pinned(1, 1));
+    desk.show_runner("u", "x");
+    for patch_id in 2..5 {
+        for _ in 0..90 {
+            desk.pass(100);
+            if desk.open.iter().any(|order| order.task.call.code() == "hand-back") {
+                desk.answer("hand-back", Answer::Trouble(Trouble::Refused("a policy".to_owned())));
+            }
+        }
+        desk.show(pinned(1, patch_id));
+    }
+    assert_eq!(stops(&desk), [&Stop::Stuck]);
+    assert!(desk.engine.is_suspended("u", desk.now), "what the listener writes next is stored as it is");
+    desk.show(Stored::Raw { replicas: 1, patch_id: 5 });
+    desk.run(&[]);
+    assert_eq!(stops(&desk).len(), 1);
+}
+
+#[test]
+fn a_pod_that_is_refused_again_and_again_is_left_to_arc() {
+    for trouble in [Trouble::Obstructed("failed calling webhook".to_owned()), Trouble::TimedOut] {
+        let mut desk = Desk::new(4);
+        desk.show(pinned(1, 1));
+        desk.pass(300);
+        desk.run(&["create-pod"]);
+        let begun = desk.now;
+        for _ in 0..5 {
+            assert!(waits_for(&mut desk, "create-pod"), "{trouble:?}");
+            desk.answer("create-pod", Answer::Trouble(trouble.clone()));
+        }
+        assert!(desk.now < begun + Duration::from_secs(15), "before nothing goes on any more");
+        desk.counted = 1;
+        desk.show_set("u", pinned(1, 1));
+        desk.run(&[]);
+        assert_eq!((desk.count("create-pod"), desk.count("hand-back")), (5, 1), "{trouble:?}");
+    }
+}
+
+#[test]
+fn obstacles_in_one_namespace_close_no_gate() {
+    let mut desk = Desk::new(4);
+    desk.show(pinned(4, 1));
+    desk.pass(300);
+    desk.run(&["create-pod"]);
+    for _ in 0..16 {
+        assert!(waits_for(&mut desk, "create-pod"));
+        desk.answer("create-pod", Answer::Trouble(Trouble::Obstructed("failed calling webhook".to_owned())));
+    }
+    assert!(stops(&desk).is_empty(), "{:?}", desk.news);
+}
+
+/// A service that is down is known by the set that has it.
+#[test]
+fn sets_with_other_services_go_on() {
+    let mut desk = Desk::new(4);
+    desk.show(pinned(4, 1));
+    desk.show_set("v", pinned(4, 1));
+    desk.engine.stands("v", Standing { is_attended: true, is_enabled: true, service: "another".to_owned() });
+    desk.pass(300);
+    desk.run(&["register"]);
+    while stops(&desk).is_empty() {
+        assert!(desk.now < Duration::from_secs(30), "{:?}", desk.news);
+        desk.pass(50);
+        let open = std::mem::take(&mut desk.open);
+        for order in open {
+            let registered = Answer::Registered { runner_id: 1, jit_config: SecretString::from("jit") };
+            let answer = match (&order.task.call, order.place.uid.as_str()) {
+                (Call::Register, "u") => failed(),
+                (Call::Register, _) => registered,
+                (call, _) => desk.well(call, &order.task.runner),
+            };
+            desk.engine.answered(order.id, answer, desk.now, 0);
+        }
+    }
+    assert!(!desk.engine.is_suspended("v", desk.now), "{:?}", desk.news);
+    let of_v = |made: &News| matches!(made, News::Finished { made: 4, .. });
+    desk.counted = 4;
+    desk.show_set("v", pinned(4, 1));
+    desk.run(&[]);
+    desk.generation += 1;
+    desk.show_set("v", Stored::Raw { replicas: 4, patch_id: 1 });
+    desk.step();
+    assert!(desk.news.iter().any(of_v), "{:?}", desk.news);
+}
+
+#[test]
+fn a_hand_back_waits_for_no_gate() {
+    let mut desk = Desk::new(1);
+    desk.show(pinned(1, 1));
+    desk.pass(300);
+    desk.run(&["create-journal"]);
+    assert_eq!(desk.open.len(), 1, "the only call that is let through");
+    desk.counted = 1;
+    desk.show_set("v", pinned(1, 1));
+    desk.show_runner("v", "x");
+    desk.pass(300);
+    assert_eq!(desk.open[1].task.call.code(), "hand-back");
+}
+
+/// Nothing is stamped with the number of the second pin, so only ARC's count keeps it from making a second set of runners.
+#[test]
+fn without_a_runner_of_the_last_number_arc_has_longer_to_count() {
+    let mut desk = Desk::new(4);
+    desk.show(pinned(1, 1));
+    desk.pass(300);
+    desk.run(&["hand-back"]);
+    desk.show(pinned(1, 2));
+    desk.pass(14_000);
+    assert_eq!(desk.count("hand-back"), 0);
+    desk.counted = 1;
+    desk.show_set("u", pinned(1, 2));
+    desk.step();
+    assert_eq!(desk.count("hand-back"), 1);
+}
+
+/// Thirty ended, and ARC's count of them is old: it may be inside its loop.
+#[test]
+fn a_count_above_what_is_there_asks_for_a_longer_rest() {
+    let mut desk = Desk::new(4);
+    desk.counted = 5;
+    desk.show_runner("u", "x");
+    desk.show(pinned(6, 2));
+    desk.pass(300);
+    desk.pass(600);
+    assert_eq!(desk.calls, []);
+    desk.pass(200);
+    assert_eq!(desk.count("create-journal"), 1);
+}
