@@ -37,8 +37,6 @@ pub enum ServiceError {
     Unreachable {
         /// What went wrong.
         cause: String,
-        /// Whether the call may have reached GitHub all the same.
-        may_have_arrived: bool,
     },
     /// An answer that says no.
     #[error("{0}")]
@@ -110,20 +108,6 @@ impl ServiceError {
             | Self::Unreachable { .. }
             | Self::JobStillRunning => true,
             Self::RunnerExists | Self::Refused(_) | Self::Unauthorized(_) | Self::Answer(_) => false,
-        }
-    }
-
-    /// Whether the call may have taken effect all the same: a runner may be registered, say, whose configuration nobody
-    /// has.
-    pub fn may_have_taken_effect(&self) -> bool {
-        match self {
-            Self::Unavailable { .. } | Self::TimedOut(_) | Self::Answer(_) => true,
-            Self::Unreachable { may_have_arrived, .. } => *may_have_arrived,
-            Self::Throttled { .. }
-            | Self::RunnerExists
-            | Self::JobStillRunning
-            | Self::Refused(_)
-            | Self::Unauthorized(_) => false,
         }
     }
 }

@@ -163,8 +163,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn failed(error: reqwest::Error) -> ServiceError {
-    let may_have_arrived = !error.is_connect() && !error.is_builder();
-    ServiceError::Unreachable { cause: causes(&error.without_url()), may_have_arrived }
+    ServiceError::Unreachable { cause: causes(&error.without_url()) }
 }
 
 /// An error with its causes; what a cause says again is left out.

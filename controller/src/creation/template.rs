@@ -27,8 +27,6 @@ const KNOWS_EXIT_CODE: u64 = 14;
 /// Everything about a set's runners but their names and numbers.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// Namespace of the set.
-    pub namespace: String,
     /// The scale set that runners are registered in.
     pub scale_set: i64,
     /// The folder that runners are registered with; empty for the runner's own choice.
@@ -63,7 +61,7 @@ impl Template {
         let secret = secret(spec, &namespace, &uid);
         let version = metadata["labels"][VERSION].as_str().unwrap_or_default();
         let pod = pod(&runner, version);
-        Ok(Self { namespace, scale_set, work_folder, runner, secret, pod })
+        Ok(Self { scale_set, work_folder, runner, secret, pod })
     }
 
     /// The EphemeralRunner.

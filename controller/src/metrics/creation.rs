@@ -27,9 +27,10 @@ pub(crate) struct CreationMetrics {
     batches: IntCounterVec,
     seconds: Histogram,
     runners: IntCounter,
-    calls_per_runner: IntCounter,
     overshoot: IntCounter,
-    swept: IntCounterVec,
+    /// All calls; `calls` has them by phase, with their time.
+    made: IntCounter,
+    swept: IntCounter,
 }
 
 /// A call that has ended.
@@ -93,18 +94,17 @@ impl CreationMetrics {
                 &["outcome"],
             )?,
             runners: register.counter("headstart_creation_runners_total", "Runners that were made")?,
-            calls_per_runner: register.counter(
-                "headstart_creation_calls_total",
-                "Calls of all kinds; divided by the runners, calls per runner",
-            )?,
             overshoot: register.counter(
                 "headstart_creation_overshoot_total",
                 "Runners above what a listener had asked for when ARC took a set over in the middle of a batch",
             )?,
-            swept: register.counters(
+            made: register.counter(
+                "headstart_creation_calls_total",
+                "Calls of all kinds; divided by the runners, calls per runner",
+            )?,
+            swept: register.counter(
                 "headstart_creation_swept_total",
-                "What was left over and removed, by kind",
-                &["kind"],
+                "Secrets that were left over and removed, with their registrations",
             )?,
         })
     }
@@ -113,7 +113,7 @@ impl CreationMetrics {
     pub(crate) fn called(&self, done: &Done<'_>) {
         let Done { phase, took, is_retry, reason } = *done;
         self.calls.with_label_values(&[phase]).observe(took.as_secs_f64());
-        self.calls_per_runner.inc();
+        self.made.inc();
         if is_retry {
             self.retries.with_label_values(&[phase]).inc();
         }
@@ -173,8 +173,8 @@ impl CreationMetrics {
     }
 
     /// Something left over was removed.
-    pub(crate) fn swept(&self, kind: &str) {
-        self.swept.with_label_values(&[kind]).inc();
+    pub(crate) fn swept(&self) {
+        self.swept.inc();
     }
 
     /// What only a leader knows goes with its term.

@@ -46,8 +46,6 @@ pub(super) enum Outcome {
     Busy,
     /// It failed, or was not there.
     Failed,
-    /// Nothing.
-    Unknown,
 }
 
 /// The breaker of one upstream.
@@ -103,8 +101,7 @@ impl Breaker {
                 self.cool_down = self.cool_down.saturating_mul(2).min(LAST);
                 self.open(now, rng);
             }
-            (State::HalfOpen, Outcome::Unknown) => self.turn(State::Open { until: now }),
-            (State::Closed, Outcome::Busy | Outcome::Unknown) | (State::Open { .. }, _) => {}
+            (State::Closed, Outcome::Busy) | (State::Open { .. }, _) => {}
         }
     }
 
@@ -175,7 +172,7 @@ mod tests {
 
     #[test]
     fn it_opens_only_when_failures_persist() {
-        use Outcome::{Alive, Busy, Failed, Unknown};
+        use Outcome::{Alive, Busy, Failed};
         let again = |at: u64, outcome, count| vec![(at, outcome); count];
         for (story, calls, opens) in [
             ("many at once", again(0, Failed, 100), false),
@@ -204,7 +201,6 @@ mod tests {
                 [again(0, Failed, 4), again(1_000, Busy, 1), again(3_000, Failed, 1)].concat(),
                 true,
             ),
-            ("nor is what was given up", [again(0, Unknown, 50), again(9_000, Unknown, 50)].concat(), false),
             ("a long rest in between", [again(0, Failed, 9), again(60_001, Failed, 1)].concat(), false),
             (
                 "one slow failure after another",
@@ -220,7 +216,6 @@ mod tests {
 
     #[test]
     fn what_the_probe_finds_decides() {
-        let due = Duration::from_millis(9_000);
         for (outcome, is_closed) in [(Outcome::Alive, true), (Outcome::Busy, true), (Outcome::Failed, false)]
         {
             let mut played = Played::opened(2);
@@ -230,9 +225,6 @@ mod tests {
             assert_eq!(state == State::Closed, is_closed, "{outcome:?}");
             assert_ne!(state, State::HalfOpen);
         }
-        let mut played = Played::opened(2);
-        let probe = played.breaker.begin();
-        assert_eq!(played.end(probe, 9_000, Outcome::Unknown), State::Open { until: due }, "another may try");
     }
 
     #[test]

@@ -92,32 +92,15 @@ pub enum Signal {
     },
     /// No answer in time.
     TimedOut,
-    /// We gave it up ourselves.
-    Abandoned,
 }
 
 impl Signal {
-    /// What an answer says by its status code.
-    ///
-    /// GitHub throttles with 403 as well, and then says how long; the API server says 504 when its own time is up.
-    pub const fn of_status(status: u16, retry_after: Option<Duration>, latency: Duration) -> Self {
-        match status {
-            0..400 => Self::Success { latency },
-            403 if retry_after.is_some() => Self::PushedBack { retry_after },
-            408 | 504 => Self::TimedOut,
-            429 => Self::PushedBack { retry_after },
-            503 => Self::Unavailable { retry_after },
-            500..600 => Self::Failed { retry_after },
-            _ => Self::Neutral,
-        }
-    }
-
     const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::PushedBack { retry_after }
             | Self::Unavailable { retry_after }
             | Self::Failed { retry_after } => retry_after,
-            Self::Success { .. } | Self::Neutral | Self::TimedOut | Self::Abandoned => None,
+            Self::Success { .. } | Self::Neutral | Self::TimedOut => None,
         }
     }
 
@@ -126,7 +109,6 @@ impl Signal {
             Self::Success { .. } | Self::Neutral => Outcome::Alive,
             Self::PushedBack { .. } => Outcome::Busy,
             Self::Unavailable { .. } | Self::Failed { .. } | Self::TimedOut => Outcome::Failed,
-            Self::Abandoned => Outcome::Unknown,
         }
     }
 }
@@ -170,7 +152,7 @@ impl Gate {
             Signal::Success { latency } => self.limit.succeeded(permit.slot, latency),
             Signal::PushedBack { .. } | Signal::TimedOut => self.limit.decrease(permit.slot),
             Signal::Unavailable { .. } => self.limit.unavailable(permit.slot),
-            Signal::Neutral | Signal::Failed { .. } | Signal::Abandoned => {}
+            Signal::Neutral | Signal::Failed { .. } => {}
         }
         if let Some(retry_after) = signal.retry_after() {
             self.pause.hold(retry_after, now, rng);
@@ -248,38 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn status_codes_have_a_meaning() {
-        let (wait, latency) = (Some(secs(7)), secs(1));
-        let meaning = |status| Signal::of_status(status, None, latency);
-        for status in [200, 201, 204, 304] {
-            assert_eq!(meaning(status), Signal::Success { latency }, "{status}");
-        }
-        for status in [400, 401, 403, 404, 409, 410, 422, 600] {
-            assert_eq!(meaning(status), Signal::Neutral, "{status}");
-        }
-        for status in [500, 501, 502, 599] {
-            assert_eq!(meaning(status), FAILED, "{status}");
-        }
-        assert_eq!((meaning(408), meaning(504)), (Signal::TimedOut, Signal::TimedOut));
-        for (status, signal) in [
-            (403, Signal::PushedBack { retry_after: wait }),
-            (404, Signal::Neutral),
-            (429, Signal::PushedBack { retry_after: wait }),
-            (500, Signal::Failed { retry_after: wait }),
-            (503, Signal::Unavailable { retry_after: wait }),
-        ] {
-            assert_eq!(Signal::of_status(status, wait, latency), signal, "{status}");
-        }
-    }
-
-    #[test]
     fn what_each_ending_does_to_limit_pause_and_breaker() {
         let wait = Some(secs(1));
         // (signal, limit after it, whether it pauses, whether five in three seconds open the breaker)
         for (signal, limit, pauses, opens) in [
             (Signal::Success { latency: secs(1) }, 10, false, false),
             (Signal::Neutral, 10, false, false),
-            (Signal::Abandoned, 10, false, false),
             (Signal::PushedBack { retry_after: None }, 7, false, false),
             (Signal::PushedBack { retry_after: wait }, 7, true, false),
             (Signal::Unavailable { retry_after: None }, 7, false, true),
@@ -327,16 +283,6 @@ mod tests {
         played.0.finish(probe, Signal::Neutral, until + secs(9), &mut played.1);
         assert_eq!(played.0.breaker(), State::Closed);
         assert!(matches!(played.0.admit(until + secs(9)), Admission::Go(_)));
-    }
-
-    #[test]
-    fn a_probe_that_was_given_up_leaves_room_for_another() {
-        let mut played = Played::new();
-        let until = played.open();
-        played.call(until, Signal::Abandoned);
-        assert!(matches!(played.0.breaker(), State::Open { .. }));
-        played.call(until, Signal::Success { latency: secs(1) });
-        assert_eq!(played.0.breaker(), State::Closed);
     }
 
     #[test]

@@ -50,7 +50,6 @@ fn a_signal() -> impl Strategy<Value = Signal> {
         1 => asked().prop_map(|retry_after| Signal::Unavailable { retry_after }),
         6 => asked().prop_map(|retry_after| Signal::Failed { retry_after }),
         1 => Just(Signal::TimedOut),
-        1 => Just(Signal::Abandoned),
     ]
 }
 

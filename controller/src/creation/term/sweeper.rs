@@ -73,7 +73,7 @@ impl Sweeper {
                 let name = secret.name.clone();
                 match remove(&kubernetes, &namespace, secret, tools).await {
                     Ok(true) => {
-                        metrics.swept("secret");
+                        metrics.swept();
                         tracing::warn!(namespace, secret = name, "removed a Secret that was left over");
                     }
                     Ok(false) => {}
