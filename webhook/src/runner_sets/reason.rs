@@ -13,7 +13,7 @@ codes! {
     AlreadyPinned, "already-pinned", Expected, "the set is written as it is when it is pinned", "";
     DryRun, "dry-run", Expected, "a dry run: nothing will be stored, and nothing created", "";
     ListUnknown, "list-unknown", Expected, "no runner sets are published, or none have been read yet", "nothing if parallel creation is not wanted; else check that headstart-controller runs and leads";
-    NotListed, "not-listed", Expected, "the controller does not publish this set", "nothing if parallel creation is not wanted; else see the Events on the AutoscalingRunnerSet";
+    NotListed, "not-listed", Expected, "the controller does not publish this set", "nothing if parallel creation is not wanted; else see the controller's log, which names the set and why, and its metric headstart_creation_sets";
     NotTheListener, "not-the-listener", Expected, "the set is written by somebody else than its listener", "";
     ListStale, "list-stale", Withheld, "the published runner sets were last read more than 60 s ago", "see the webhook's log for why it cannot read them";
     LeaderOther, "leader-other", Withheld, "the leader of the controller is another process than the one that published the runner sets", "nothing within a minute of a change of leaders; else see the controller's log for why it publishes none";
