@@ -55,8 +55,10 @@ pub struct RunnerSet {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SetStatus {
-    current_replicas: i64,
-    phase: String,
+    /// `currentReplicas`.
+    pub current_replicas: i64,
+    /// `phase`.
+    pub phase: String,
 }
 
 /// An EphemeralRunner.
@@ -64,14 +66,17 @@ pub struct SetStatus {
 pub struct Runner {
     /// Its metadata.
     pub metadata: ObjectMeta,
+    /// How far it is.
     #[serde(default)]
-    status: RunnerStatus,
+    pub status: RunnerStatus,
 }
 
+/// How far a runner is.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct RunnerStatus {
-    phase: String,
+pub struct RunnerStatus {
+    /// `phase`.
+    pub phase: String,
 }
 
 /// Kinds of `actions.github.com/v1alpha1`.

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use headstart_externals::names::RUNNER_SET_LABEL;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::execute::{runner_id, runner_name};
+
 /// How often a leader looks for them.
 pub const EVERY: Duration = Duration::from_secs(300);
 
@@ -19,6 +25,28 @@ pub struct OurSecret {
     pub runner_id: Option<i64>,
     /// How old it is.
     pub age: Duration,
+}
+
+impl OurSecret {
+    /// A Secret that carries our label, if it is one that we make for a runner.
+    pub fn read(secret: &Value, now: Timestamp) -> Option<Self> {
+        let metadata = &secret["metadata"];
+        // Whatever else carries our label is not what we make for a runner.
+        runner_name(secret).filter(|name| metadata["name"] == name.as_str())?;
+        let created: Timestamp = metadata["creationTimestamp"].as_str()?.parse().ok()?;
+        Some(Self {
+            name: metadata["name"].as_str()?.to_owned(),
+            set: metadata["labels"][RUNNER_SET_LABEL].as_str()?.to_owned(),
+            runner_id: runner_id(secret),
+            age: Duration::from_secs(now.duration_since(created).as_secs().max(0).unsigned_abs()),
+        })
+    }
+
+    /// The registration that goes with it, given which one was found by its name. The name is random, while the number alone
+    /// may be somebody else's at another service.
+    pub fn registration(&self, found: Option<i64>) -> Option<i64> {
+        found.filter(|id| Some(*id) == self.runner_id)
+    }
 }
 
 /// Those that are left over: old, no runner has their name, and no journal tells of them.

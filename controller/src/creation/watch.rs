@@ -9,50 +9,16 @@ use futures::{StreamExt as _, stream};
 use headstart_externals::names::CREATION_LABEL;
 use headstart_runtime::trouble::Trouble;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use super::objects::{Listener, Owner, Runner, RunnerSet};
+use super::seen::Known;
+pub(super) use super::seen::{Kind, Seen};
 
 /// How long the API server keeps a watch, in seconds: shorter than a connection may be silent.
 const WATCH: u32 = 45;
-
-/// Something that a watch brought.
-#[derive(Debug)]
-pub(super) enum Seen {
-    /// A runner set.
-    Set(Box<RunnerSet>),
-    /// A runner.
-    Runner(Box<Runner>),
-    /// An AutoscalingRunnerSet.
-    Owner(Box<Owner>),
-    /// A listener.
-    Listener(Box<Listener>),
-    /// A namespace that carries our label.
-    Namespace(Box<ObjectMeta>),
-    /// An object that is not there any more, as it was last seen.
-    Gone(Kind, String),
-    /// All objects of a kind in a place were listed once.
-    Listed(Kind, Option<String>),
-}
-
-/// The kinds that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Kind {
-    /// EphemeralRunnerSets.
-    Set,
-    /// EphemeralRunners.
-    Runner,
-    /// AutoscalingRunnerSets.
-    Owner,
-    /// AutoscalingListeners.
-    Listener,
-    /// Namespaces that carry our label.
-    Namespace,
-}
 
 /// What is watched: a kind in a namespace, or in all.
 type Subject = (Kind, Option<String>);
@@ -226,53 +192,6 @@ where
     events.boxed()
 }
 
-/// The objects of one watch, by UID, so that what is gone after a new list is told.
-#[derive(Default)]
-struct Known {
-    there: HashSet<String>,
-    listed: HashSet<String>,
-}
-
-impl Known {
-    fn take<K: Resource>(
-        &mut self,
-        event: Event<K>,
-        kind: Kind,
-        place: Option<&str>,
-        seen: fn(K) -> Seen,
-    ) -> Vec<Seen> {
-        match event {
-            Event::Apply(object) => {
-                self.there.insert(uid(&object));
-                vec![seen(object)]
-            }
-            Event::Delete(object) => {
-                self.there.remove(&uid(&object));
-                vec![Seen::Gone(kind, uid(&object))]
-            }
-            Event::Init => {
-                self.listed.clear();
-                Vec::new()
-            }
-            Event::InitApply(object) => {
-                self.listed.insert(uid(&object));
-                vec![seen(object)]
-            }
-            Event::InitDone => {
-                let listed = std::mem::take(&mut self.listed);
-                let before = std::mem::replace(&mut self.there, listed);
-                let gone = before.into_iter().filter(|uid| !self.there.contains(uid));
-                let mut all: Vec<Seen> = gone.map(|uid| Seen::Gone(kind, uid)).collect();
-                all.push(Seen::Listed(kind, place.map(str::to_owned)));
-                all
-            }
-        }
-    }
-}
-
-fn uid<K: Resource>(object: &K) -> String {
-    object.meta().uid.clone().unwrap_or_default()
-}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use super::{Event, World};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cached {
     stamp: i64,
-    is_live: bool,
+    counts: bool,
 }
 
 /// What ARC knows of one set.
@@ -29,7 +29,7 @@ impl World {
     pub(super) fn arc_sees(&mut self, set: &str, name: &str, stamp: Option<(i64, bool)>) {
         let arc = self.arcs.entry(set.to_owned()).or_default();
         match stamp {
-            Some((stamp, is_live)) => drop(arc.ers.insert(name.to_owned(), Cached { stamp, is_live })),
+            Some((stamp, counts)) => drop(arc.ers.insert(name.to_owned(), Cached { stamp, counts })),
             None => drop(arc.ers.remove(name)),
         }
         self.arc_is_due(set);
@@ -51,7 +51,7 @@ impl World {
         if arc.is_making {
             return;
         }
-        let total = arc.ers.values().filter(|er| er.is_live).count();
+        let total = arc.ers.values().filter(|er| er.counts).count();
         if kept.is_deleting {
             return self.arc_ends(set);
         }
@@ -70,7 +70,7 @@ impl World {
             if patch_id == 0 && total > replicas {
                 let idle =
                     |name: &&String| self.store.ers.get(*name).is_some_and(|er| er.runner_id.is_some());
-                let cached = arc.ers.iter().filter(|(_, er)| er.is_live).map(|(name, _)| name);
+                let cached = arc.ers.iter().filter(|(_, er)| er.counts).map(|(name, _)| name);
                 let idle: Vec<String> = cached.filter(idle).take(total - replicas).cloned().collect();
                 idle.iter().for_each(|name| self.delete(name));
             }

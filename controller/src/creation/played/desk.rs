@@ -6,11 +6,11 @@ use std::time::Duration;
 use headstart_externals::pin::{Generation, Stored};
 use secrecy::SecretString;
 
+use super::store::{Er, Set};
 use crate::creation::borrow::Timing;
 use crate::creation::call::{Answer, Call, FoundSecret, Order, Trouble};
 use crate::creation::engine::{Engine, Settings, Standing};
 use crate::creation::report::News;
-use crate::creation::view::{RunnerView, SetView};
 
 /// The engine and what was seen of it.
 pub(super) struct Desk {
@@ -60,26 +60,17 @@ impl Desk {
     }
 
     pub(super) fn show_set(&mut self, uid: &str, stored: Stored) {
-        let view = SetView {
-            uid: uid.to_owned(),
-            namespace: "n".to_owned(),
-            name: uid.to_owned(),
-            owner: "a".to_owned(),
-            stored,
-            generation: self.generation,
-            counted: self.counted,
-            is_deleting: false,
-            is_outdated: false,
-        };
-        self.engine.set(view, self.now);
+        let (generation, counted) = (self.generation, self.counted);
+        let set = Set { stored, generation, counted, ..Set::new(uid) };
+        self.engine.set(set.view(), self.now);
         let standing = Standing { is_attended: true, is_enabled: true, service: "s".to_owned() };
         self.engine.stands(uid, standing);
     }
 
     pub(super) fn show_runner(&mut self, set: &str, name: &str) {
-        let (set, stamp) = (set.to_owned(), Some(1));
-        let view = RunnerView { name: name.to_owned(), uid: format!("of-{name}"), set, stamp, is_live: true };
-        self.engine.runner(view, self.now);
+        let (uid, set) = (format!("of-{name}"), set.to_owned());
+        let er = Er { uid, set, stamp: 1, is_deleting: false, runner_id: None };
+        self.engine.runner(er.view(name), self.now);
     }
 
     pub(super) fn step(&mut self) -> Option<Duration> {

@@ -4,11 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headstart_externals::pin::{Generation, Stored};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use kube::core::ObjectMeta;
 use secrecy::SecretString;
+use serde_json::json;
 
 use crate::creation::call::{Answer, Call, FoundSecret, Order, Trouble};
 use crate::creation::journal::Journal;
-use crate::creation::view::{RunnerView, SetView};
+use crate::creation::objects::{Runner, RunnerSet, SetStatus};
+use crate::creation::view::{PATCH_ID, RunnerView, SetView};
 
 /// A stored EphemeralRunnerSet.
 #[derive(Clone, Debug)]
@@ -46,18 +51,23 @@ impl Set {
         }
     }
 
+    /// As decisions see it, by the shipped code.
     pub(super) fn view(&self) -> SetView {
-        SetView {
-            uid: self.uid.clone(),
-            namespace: "n".to_owned(),
-            name: self.uid.clone(),
-            owner: "a".to_owned(),
-            stored: self.stored,
-            generation: self.generation,
-            counted: self.counted,
-            is_deleting: self.is_deleting,
-            is_outdated: self.is_outdated,
-        }
+        let (replicas, patch_id) = match self.stored {
+            Stored::Raw { replicas, patch_id } => (replicas, patch_id),
+            Stored::Pinned(generation) => (0, generation.pinned()),
+        };
+        let phase = if self.is_outdated { "Outdated" } else { "Running" };
+        let metadata = metadata(&self.uid, &self.uid, ("AutoscalingRunnerSet", "a"), self.is_deleting);
+        let set = RunnerSet {
+            metadata: ObjectMeta { generation: Some(self.generation), ..metadata },
+            spec: json!({ "replicas": replicas, "patchID": patch_id }),
+            status: SetStatus {
+                current_replicas: i64::try_from(self.counted).unwrap(),
+                phase: phase.to_owned(),
+            },
+        };
+        set.view().unwrap()
     }
 
     pub(super) fn store(&mut self, stored: Stored) {
@@ -76,6 +86,25 @@ impl Set {
     }
 }
 
+/// What a watch shows of an object beside its spec and status; the UID of an owner is its name.
+fn metadata(name: &str, uid: &str, (kind, owner): (&str, &str), is_deleting: bool) -> ObjectMeta {
+    let owner = OwnerReference {
+        kind: kind.to_owned(),
+        name: owner.to_owned(),
+        uid: owner.to_owned(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    };
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some("n".to_owned()),
+        uid: Some(uid.to_owned()),
+        deletion_timestamp: is_deleting.then_some(Time(Timestamp::UNIX_EPOCH)),
+        owner_references: Some(vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
 fn count(generation: Generation) -> usize {
     usize::try_from(generation.replicas).unwrap()
 }
@@ -88,6 +117,15 @@ pub(super) struct Er {
     pub(super) stamp: i64,
     pub(super) is_deleting: bool,
     pub(super) runner_id: Option<i64>,
+}
+
+impl Er {
+    /// As decisions see it, by the shipped code.
+    pub(super) fn view(&self, name: &str) -> RunnerView {
+        let mut metadata = metadata(name, &self.uid, ("EphemeralRunnerSet", &self.set), self.is_deleting);
+        metadata.annotations = Some([(PATCH_ID.to_owned(), self.stamp.to_string())].into());
+        Runner { metadata, ..Runner::default() }.view().unwrap()
+    }
 }
 
 /// Which quotas are exhausted.
@@ -126,13 +164,7 @@ impl Store {
     }
 
     pub(super) fn view(&self, name: &str) -> Option<RunnerView> {
-        self.ers.get(name).map(|er| RunnerView {
-            name: name.to_owned(),
-            uid: er.uid.clone(),
-            set: er.set.clone(),
-            stamp: Some(er.stamp),
-            is_live: !er.is_deleting,
-        })
+        self.ers.get(name).map(|er| er.view(name))
     }
 
     pub(super) fn live(&self, set: &str) -> usize {

@@ -86,7 +86,9 @@ impl World {
         self.arc_is_due(uid);
     }
 
-    /// The listener patches, and the webhook pins what it may.
+    /// The listener patches, and a webhook pins what it may. The shipped predicate lies in a crate that this one must not use,
+    /// so this is a stand-in, and not one to rely on: it pins more than the shipped one, which the engine has to bear. What
+    /// both together do is shown by the simulation in `tests/tests/simulation`, which asks the shipped one.
     pub(super) fn listener(&mut self, uid: &str, replicas: u32, patch_id: u32) {
         let now = self.moment();
         let is_published = match &self.engine {

@@ -10,10 +10,10 @@ use headstart_runtime::trouble::Trouble;
 use tokio::task::{JoinError, JoinSet};
 
 use super::{TICK, Term};
-use crate::creation::census::{Candidate, Judgement, Place, Refusal};
-use crate::creation::engine::Standing;
+use crate::creation::census::Place;
 use crate::creation::rights;
 use crate::creation::tell;
+use crate::creation::verdict::{self, Given, Verdict};
 use crate::metrics::PUBLISHED;
 
 /// How often rights are asked for again.
@@ -114,20 +114,14 @@ impl Term {
         for (uid, set) in &self.sets {
             let Some(view) = set.view() else { continue };
             let tools = self.toolbox.get(uid);
-            let candidate = Candidate {
-                uid,
-                namespace: &view.namespace,
-                name: &view.name,
-                owner: &view.owner,
+            let given = Given {
                 place: self.place(&view.namespace),
                 is_usable: tools.template.is_ok() && tools.service.is_ok(),
-                is_suspended: self.engine.is_suspended(uid, now),
+                is_switched_on: self.means.settings.is_switched_on,
+                service: self.toolbox.upstream(uid),
             };
-            let Judgement { is_attended, outcome } =
-                self.census.judge(candidate, self.means.settings.is_switched_on);
-            let is_enabled = matches!(outcome, Ok(_) | Err(Refusal::Suspended));
-            let service = self.toolbox.upstream(uid);
-            self.engine.stands(uid, Standing { is_attended, is_enabled, service });
+            let Verdict { standing, outcome } = verdict::judge(&self.census, &self.engine, &view, given, now);
+            self.engine.stands(uid, standing);
             states.push(outcome.as_ref().map_or_else(|refusal| refusal.code(), |_| PUBLISHED));
             match outcome {
                 Ok(set) => {

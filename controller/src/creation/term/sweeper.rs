@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::tools::Toolbox;
 use crate::creation::call::Trouble;
 use crate::creation::engine::Engine;
-use crate::creation::execute::{Tools, runner_id, runner_name};
+use crate::creation::execute::Tools;
 use crate::creation::kubernetes::Kubernetes;
 use crate::creation::sweep::{EVERY, OurSecret, left_over};
 use crate::creation::template::API_VERSION;
@@ -87,14 +86,13 @@ impl Sweeper {
 }
 
 /// Asks once more whether it is nobody's; then removes the registration first: what fails then is found again by its Secret.
-/// The registration is looked up by its name, which is random: the number alone may be somebody else's at another service.
 async fn remove(
     kubernetes: &Kubernetes,
     namespace: &str,
     secret: OurSecret,
     tools: Option<Tools>,
 ) -> Result<bool, String> {
-    let OurSecret { name, runner_id, .. } = &secret;
+    let name = &secret.name;
     let runner = format!("/apis/{API_VERSION}/namespaces/{namespace}/ephemeralrunners/{name}");
     let words = |trouble: Trouble| trouble.to_string();
     if kubernetes.get_metadata(&runner).await.map_err(words)?.is_some() {
@@ -103,8 +101,8 @@ async fn remove(
     // Without a service the registration stays until GitHub forgets it, within a day.
     if let Some(service) = tools.and_then(|tools| tools.service.ok()) {
         let found = service.find(name).await.map_err(|error| error.to_string())?;
-        if let Some(agent) = found.filter(|agent| Some(agent.id) == *runner_id) {
-            service.remove(agent.id).await.map_err(|error| error.to_string())?;
+        if let Some(id) = secret.registration(found.map(|agent| agent.id)) {
+            service.remove(id).await.map_err(|error| error.to_string())?;
         }
     }
     let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
@@ -116,18 +114,10 @@ async fn look(kubernetes: &Kubernetes, namespace: &str) -> Result<Vec<OurSecret>
     let path = format!("/api/v1/namespaces/{namespace}/secrets?labelSelector={RUNNER_SET_LABEL}");
     let found = kubernetes.get(&path).await?.unwrap_or_default();
     let now = Timestamp::now();
-    Ok(found["items"].as_array().into_iter().flatten().filter_map(|secret| ours(secret, now)).collect())
-}
-
-fn ours(secret: &Value, now: Timestamp) -> Option<OurSecret> {
-    let metadata = &secret["metadata"];
-    // Whatever else carries our label is not what we make for a runner.
-    runner_name(secret).filter(|name| metadata["name"] == name.as_str())?;
-    let created: Timestamp = metadata["creationTimestamp"].as_str()?.parse().ok()?;
-    Some(OurSecret {
-        name: metadata["name"].as_str()?.to_owned(),
-        set: metadata["labels"][RUNNER_SET_LABEL].as_str()?.to_owned(),
-        runner_id: runner_id(secret),
-        age: Duration::from_secs(now.duration_since(created).as_secs().max(0).unsigned_abs()),
-    })
+    Ok(found["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|secret| OurSecret::read(secret, now))
+        .collect())
 }
