@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use kube::Client;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Client, ResourceExt as _};
 
 use super::{Listener, Manager, REAL, Real, manager};
 use crate::arc::objects::{self, ARC_NAMESPACE, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
-use crate::arc::under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest};
+use crate::arc::under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest, listener_of};
 use crate::bed::ControlPlane;
 use crate::kwok::{self, Kwok};
 use crate::wait::{until, within};
@@ -24,6 +24,7 @@ pub struct Installed<'c> {
 
 /// A scale set that ARC has set up, with its running listener.
 pub struct ScaleSet<'c> {
+    real: Real,
     namespace: String,
     name: String,
     runner_set: String,
@@ -65,23 +66,27 @@ impl<'c> Installed<'c> {
 
     pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
         self.control_plane.apply(&objects::scale_set(asked).to_string()).unwrap();
-        let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS);
-        let found = within(PATIENCE, || async {
-            let all = listeners.list(&ListParams::default()).await.unwrap();
-            let ours = all.into_iter().find(|listener| asked.is_served_by(listener))?;
-            let runner_set = ours.data["spec"]["ephemeralRunnerSetName"].as_str()?.to_owned();
-            Some((ours.name_any(), runner_set))
-        });
-        let Some((listener, runner_set)) = found.await else {
-            panic!("the manager made no AutoscalingListener for {asked:?} in {PATIENCE:?}");
-        };
+        let (listener, runner_set) = is_set_up(&self.client, asked.namespace, asked.name).await;
         ScaleSet {
+            real: self.real.clone(),
             namespace: asked.namespace.to_owned(),
             name: asked.name.to_owned(),
             runner_set,
             listener: Listener::start(&self.real, self.control_plane, &listener).await,
             client: self.client.clone(),
         }
+    }
+}
+
+/// Waits until the manager has made a listener for a scale set: its name, and that of its runner set.
+async fn is_set_up(client: &Client, namespace: &str, name: &str) -> (String, String) {
+    let listeners = api(client, ARC_NAMESPACE, LISTENERS);
+    let found = within(PATIENCE, || async {
+        listener_of(listeners.list(&ListParams::default()).await.unwrap(), namespace, name)
+    });
+    match found.await {
+        Some(found) => found,
+        None => panic!("the manager made no AutoscalingListener for {namespace}/{name} in {PATIENCE:?}"),
     }
 }
 
@@ -92,6 +97,11 @@ impl IsSetUp for ScaleSet<'_> {
 
     fn listener(&self) -> &dyn Runs {
         &self.listener
+    }
+
+    async fn listen_anew(&mut self) {
+        (_, self.runner_set) = is_set_up(&self.client, &self.namespace, &self.name).await;
+        self.listener.begin(&self.real).await;
     }
 
     async fn delete(self) {
