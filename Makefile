@@ -23,6 +23,7 @@ test: build ## Run all tests in the depth that CI affords
 test-full: build ## Run all tests in full depth, before a piece of work is called done
 	./target/debug/bed programs
 	HEADSTART_FULL=1 PROPTEST_CASES=100000 $(CARGO) test $(WORKSPACE)
+	HEADSTART_FULL=1 HEADSTART_ARC_MODEL=master $(CARGO) test $(WORKSPACE) --test creation
 	HEADSTART_SCHEDULES=100000 $(CARGO) test $(WORKSPACE) --profile bed --test simulation no_schedule -- --nocapture
 	./scripts/fuzz
 

@@ -1,5 +1,6 @@
 //! Stands in front of a webhook with the webhook's own certificate, and misbehaves in its place when told to.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -8,6 +9,7 @@ use headstart_runtime::tls::{TlsArgs, TlsSource};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -29,6 +31,7 @@ pub enum Manner {
 pub struct Front {
     address: String,
     manner: Arc<Mutex<Manner>>,
+    held: Arc<Held>,
     task: JoinHandle<()>,
 }
 
@@ -37,6 +40,14 @@ pub struct Front {
 struct Behind {
     url: String,
     client: reqwest::Client,
+    held: Arc<Held>,
+}
+
+/// Requests to which nothing is said.
+#[derive(Default)]
+struct Held {
+    count: AtomicUsize,
+    cut: Notify,
 }
 
 impl Front {
@@ -46,7 +57,8 @@ impl Front {
         let address = listener.local_addr().unwrap().to_string();
         let authority = reqwest::Certificate::from_pem(&std::fs::read(&tls.tls_cert).unwrap()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
-        let behind = Behind { url: url.to_owned(), client };
+        let held = Arc::<Held>::default();
+        let behind = Behind { url: url.to_owned(), client, held: held.clone() };
         let (tls, _) = TlsSource::load(tls).unwrap();
         let manner = Arc::new(Mutex::new(Manner::Answering(as_it_is)));
         let told = manner.clone();
@@ -57,7 +69,7 @@ impl Front {
                 tokio::spawn(behind.clone().serve(stream, tls, manner));
             }
         });
-        Self { address, manner, task }
+        Self { address, manner, held, task }
     }
 
     /// Where it stands.
@@ -68,6 +80,16 @@ impl Front {
     /// Serves connections in that manner from now on. None is kept from before, since each is used once.
     pub fn behave(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
+    }
+
+    /// How many requests were taken so far to which nothing is said.
+    pub fn held(&self) -> usize {
+        self.held.count.load(Ordering::SeqCst)
+    }
+
+    /// The connections of these end, as when a webhook dies over its requests.
+    pub fn cut(&self) {
+        self.held.cut.notify_waiters();
     }
 }
 
@@ -95,7 +117,12 @@ impl Behind {
                 let _ = stream.write_all(&make(&answer.text().await.unwrap())).await;
                 let _ = stream.shutdown().await;
             }
-            _ => std::future::pending().await,
+            _ => {
+                let mut cut = std::pin::pin!(self.held.cut.notified());
+                cut.as_mut().enable();
+                self.held.count.fetch_add(1, Ordering::SeqCst);
+                cut.await;
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Response, header};
 use headstart_runtime::server::{Server, ServerLimits};
 use headstart_runtime::shutdown::Shutdown;
 use headstart_runtime::tls::{TlsArgs, TlsSource};
@@ -25,6 +27,12 @@ pub async fn serve(routes: Router, tls: Option<&TlsArgs>) -> Running {
     let shutdown = Shutdown::new();
     tokio::spawn(Server::new(listener, tls, ServerLimits::default()).serve(routes, shutdown.clone()));
     Running { url, shutdown }
+}
+
+/// An answer that ends the connection: its body fails before the first byte, so that nothing of it is of use.
+pub fn broken_off() -> Response<Body> {
+    let broken = futures::stream::once(async { Err::<Vec<u8>, _>(std::io::Error::other("played")) });
+    Response::builder().header(header::CONTENT_LENGTH, 1000).body(Body::from_stream(broken)).unwrap()
 }
 
 /// Writes a self-made certificate for loopback, which is its own authority.

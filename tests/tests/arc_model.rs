@@ -65,14 +65,10 @@ fn a_runner_needs_as_many_calls_of_secrets_as_on_the_real_one() {
     near(3.6, secrets as f64 / 100.0, "Secret calls per runner");
 }
 
-/// On a machine that is busy with other things no more is certain than that limits of rate and of number hold.
-fn near_if_calm(call: Duration, measured: f64, found: f64, what: &str) {
-    if call < ms(25) {
-        return near(measured, found, what);
-    }
-    println!(
-        "{what}: {found:.1}, measured {measured}; not compared: a call takes {call:?} on this busy machine"
-    );
+/// In real time no more is certain than that limits of rate and of number hold: how long it takes beyond that depends on the
+/// machine, and the virtual clock tells whether the model is right.
+fn at_least_near(measured: f64, found: f64, what: &str) {
+    println!("{what}: {found:.1}, measured {measured}");
     assert!(found >= measured * 0.75, "{what}: {found} instead of {measured}");
 }
 
@@ -105,10 +101,14 @@ fn create(run: &mut VirtualRun, stamp: i64, serial: usize) {
 /// What the manager does while a pinned set rests.
 fn manager_is_inert(run: &mut VirtualRun) {
     run.calls.clear();
-    let (runners, agents) = (run.count(Kind::Runner), run.service.agents().count());
+    let agents = |run: &VirtualRun| {
+        let agents = run.service.agents().map(|agent| (agent.id, agent.name.clone()));
+        agents.collect::<Vec<_>>()
+    };
+    let before = (names(run), agents(run));
     let until = run.now() + Duration::from_secs(60);
     run.run_until(until);
-    assert_eq!((run.count(Kind::Runner), run.service.agents().count()), (runners, agents));
+    assert_eq!((names(run), agents(run)), before);
     assert_eq!(run.called(None), 0, "no call of the service");
 }
 
@@ -354,18 +354,16 @@ async fn the_model_takes_as_long_on_a_real_api_server() {
     let mut slow = Stage::new(&control_plane, "slow", Flags::stock(Generation::Master), ms(150)).await;
     let ((first, _), (second, _)) = tokio::join!(real_burst(&mut at_once), real_burst(&mut slow));
     let secrets = at_once.manager.calls().of(Some(Kind::Secret));
-    let call = at_once.manager.calls().mean();
     drop((at_once, slow));
-    near_if_calm(call, 16.9, first, "default flags, 0 ms");
-    near_if_calm(call, 15.4, second, "default flags, 150 ms");
-    near_if_calm(call, 3.6, secrets as f64 / 100.0, "Secret calls per runner");
+    at_least_near(16.9, first, "default flags, 0 ms");
+    at_least_near(15.4, second, "default flags, 150 ms");
+    at_least_near(3.6, secrets as f64 / 100.0, "Secret calls per runner");
 
     let tuned = Flags::tuned(Generation::Release);
     let mut stage = Stage::new(&control_plane, "tuned", tuned, ms(0)).await;
     let (seconds, jobs) = real_burst(&mut stage).await;
-    // No flag limits this one but the machine, and that is shared: the virtual clock tells whether the model is right.
+    // No flag limits this one but the machine.
     println!("tuned flags, 0 ms: {seconds:.1}, measured 3.4");
-    assert!(seconds < first || call >= ms(25), "{seconds} instead of {first} with default flags");
     patch(&stage, 0, pinned(200, 9)).await;
     let moved =
         within(Duration::from_secs(2), || async { (stage.count(Kind::Runner).await != 100).then_some(()) });

@@ -61,11 +61,38 @@ impl Failing {
     }
 }
 
+/// What was listed once.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Kinds in all namespaces.
+    everywhere: HashSet<Kind>,
+    /// Kinds in each namespace that is watched.
+    namespaces: BTreeMap<String, HashSet<Kind>>,
+}
+
+impl Listed {
+    fn note(&mut self, kind: Kind, place: Option<&str>) {
+        let kinds = match place {
+            Some(namespace) => self.namespaces.entry(namespace.to_owned()).or_default(),
+            None => &mut self.everywhere,
+        };
+        kinds.insert(kind);
+    }
+
+    /// Whether all is that says what is in a namespace and what is wanted of it. A namespace may be known by a journal before
+    /// its labels are; to judge it by what is known then would take its runners for unwanted.
+    fn is_whole(&self, namespace: &str) -> bool {
+        let is_listed = |kinds: &HashSet<Kind>, all: &[Kind]| all.iter().all(|kind| kinds.contains(kind));
+        let inside = self.namespaces.get(namespace);
+        is_listed(&self.everywhere, &[Kind::Listener, Kind::Namespace])
+            && inside.is_some_and(|kinds| is_listed(kinds, &[Kind::Set, Kind::Runner, Kind::Owner]))
+    }
+}
+
 /// All watches.
 pub(super) struct Watches {
     client: Client,
-    namespaces: BTreeMap<String, HashSet<Kind>>,
-    are_listeners_listed: bool,
+    listed: Listed,
     /// Watches that failed since they last brought something.
     failing: HashMap<Subject, Failing>,
     streams: SelectAll<Stream>,
@@ -80,22 +107,16 @@ impl Watches {
                 Seen::Namespace(Box::new(namespace.metadata))
             });
         let streams = stream::select_all([namespaces]);
-        Self {
-            client,
-            namespaces: BTreeMap::new(),
-            are_listeners_listed: false,
-            failing: HashMap::new(),
-            streams,
-        }
+        Self { client, listed: Listed::default(), failing: HashMap::new(), streams }
     }
 
     /// Watches these namespaces too from now on; others stay watched, since what was begun there has to be ended.
     pub(super) fn include<'n>(&mut self, namespaces: impl IntoIterator<Item = &'n String>) {
         for namespace in namespaces {
-            if self.namespaces.contains_key(namespace) {
+            if self.listed.namespaces.contains_key(namespace) {
                 continue;
             }
-            if self.namespaces.is_empty() {
+            if self.listed.namespaces.is_empty() {
                 // Not before anybody asks: without ARC there is nothing to watch, and no right to.
                 let listeners = Api::all(self.client.clone());
                 let listeners = follow(listeners, lasting(), (Kind::Listener, None), |listener| {
@@ -103,7 +124,7 @@ impl Watches {
                 });
                 self.streams.push(listeners);
             }
-            self.namespaces.insert(namespace.clone(), HashSet::new());
+            self.listed.namespaces.insert(namespace.clone(), HashSet::new());
             let client = &self.client;
             let place = |kind| (kind, Some(namespace.clone()));
             let sets = Api::namespaced(client.clone(), namespace);
@@ -118,9 +139,9 @@ impl Watches {
         }
     }
 
-    /// Whether everything in a namespace was listed once, and all listeners.
+    /// Whether everything in a namespace was listed once, and so were all listeners and the labels of namespaces.
     pub(super) fn is_listed(&self, namespace: &str) -> bool {
-        self.are_listeners_listed && self.namespaces.get(namespace).is_some_and(|kinds| kinds.len() == 3)
+        self.listed.is_whole(namespace)
     }
 
     /// Whether all watches that matter to a namespace work.
@@ -143,12 +164,8 @@ impl Watches {
             self.failing.remove(&subject);
         }
         for seen in &seen {
-            match seen {
-                Seen::Listed(Kind::Listener, _) => self.are_listeners_listed = true,
-                Seen::Listed(kind, Some(namespace)) => {
-                    self.namespaces.entry(namespace.clone()).or_default().insert(*kind);
-                }
-                _ => {}
+            if let Seen::Listed(kind, place) = seen {
+                self.listed.note(*kind, place.as_deref());
             }
         }
         Ok(seen)
@@ -195,6 +212,19 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_is_known_whole_once_its_labels_are_known_too() {
+        let mut listed = Listed::default();
+        for kind in [Kind::Set, Kind::Runner, Kind::Owner] {
+            listed.note(kind, Some("runners"));
+        }
+        listed.note(Kind::Listener, None);
+        assert!(!listed.is_whole("runners"), "its labels may come last");
+        listed.note(Kind::Namespace, None);
+        assert!(listed.is_whole("runners"));
+        assert!(!listed.is_whole("others"));
+    }
 
     #[test]
     fn a_watch_is_broken_while_it_goes_on_failing_and_no_longer() {

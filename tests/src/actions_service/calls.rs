@@ -1,6 +1,7 @@
 //! Who asked the service what, how often, and how much of it at once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -19,10 +20,10 @@ pub enum Caller {
     Other,
 }
 
-/// Counts of requests.
+/// Requests, and when they came.
 #[derive(Clone, Debug, Default)]
 pub struct Calls {
-    counted: BTreeMap<(Caller, Endpoint), u64>,
+    arrivals: BTreeMap<(Caller, Endpoint), Vec<Duration>>,
     in_flight: BTreeMap<Endpoint, u64>,
     most: BTreeMap<Endpoint, u64>,
 }
@@ -44,8 +45,8 @@ impl Caller {
 
 impl Calls {
     /// A request comes in.
-    pub fn begin(&mut self, caller: Caller, endpoint: Endpoint) {
-        *self.counted.entry((caller, endpoint)).or_default() += 1;
+    pub fn begin(&mut self, caller: Caller, endpoint: Endpoint, now: Duration) {
+        self.arrivals.entry((caller, endpoint)).or_default().push(now);
         let now = self.in_flight.entry(endpoint).or_default();
         *now += 1;
         let most = self.most.entry(endpoint).or_default();
@@ -61,17 +62,22 @@ impl Calls {
 
     /// How often somebody asked for something.
     pub fn of(&self, caller: Caller, endpoint: Endpoint) -> u64 {
-        self.counted.get(&(caller, endpoint)).copied().unwrap_or(0)
+        count(self.arrivals(caller, endpoint))
+    }
+
+    /// When somebody asked for it, in that order.
+    pub fn arrivals(&self, caller: Caller, endpoint: Endpoint) -> &[Duration] {
+        self.arrivals.get(&(caller, endpoint)).map_or(&[], Vec::as_slice)
     }
 
     /// How often anybody did.
     pub fn to(&self, endpoint: Endpoint) -> u64 {
-        self.counted.iter().filter(|((_, to), _)| *to == endpoint).map(|(_, count)| count).sum()
+        self.arrivals.iter().filter(|((_, to), _)| *to == endpoint).map(|(_, all)| count(all)).sum()
     }
 
     /// How many requests one caller made in all.
     pub fn by(&self, caller: Caller) -> u64 {
-        self.counted.iter().filter(|((by, _), _)| *by == caller).map(|(_, count)| count).sum()
+        self.arrivals.iter().filter(|((by, _), _)| *by == caller).map(|(_, all)| count(all)).sum()
     }
 
     /// The most requests of one operation that were under way at once.
@@ -81,9 +87,13 @@ impl Calls {
 
     /// Begins to count anew; what is under way stays known.
     pub fn reset(&mut self) {
-        self.counted.clear();
+        self.arrivals.clear();
         self.most.clear();
     }
+}
+
+fn count(arrivals: &[Duration]) -> u64 {
+    arrivals.len() as u64
 }
 
 #[cfg(test)]
@@ -105,10 +115,12 @@ mod tests {
     fn the_most_at_once_stays_known() {
         let mut calls = Calls::default();
         let jit = Endpoint::GenerateJitConfig;
-        calls.begin(Caller::Manager, jit);
-        calls.begin(Caller::Headstart, jit);
+        let begin = |calls: &mut Calls, caller, second| calls.begin(caller, jit, Duration::from_secs(second));
+        begin(&mut calls, Caller::Manager, 1);
+        begin(&mut calls, Caller::Headstart, 2);
         calls.end(jit);
-        calls.begin(Caller::Manager, jit);
+        begin(&mut calls, Caller::Manager, 3);
+        assert_eq!(calls.arrivals(Caller::Manager, jit), [1, 3].map(Duration::from_secs));
         assert_eq!((calls.most_at_once(jit), calls.to(jit), calls.of(Caller::Manager, jit)), (2, 3, 2));
     }
 }

@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use calls::{Caller, Calls};
 pub use endpoint::Endpoint;
-pub use faults::{Fault, Faults, Harm, Span};
+pub use faults::{Delivered, Fault, Faults, Harm, Span, Strike};
 pub use jobs::{Job, JobState};
 pub use shell::ActionsService;
 pub use state::{Agent, AgentState, Refusal, ScaleSet, Service};

@@ -1,6 +1,5 @@
 //! The service's port: real time, latency and broken connections around what [`Service`] decides.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -15,9 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::calls::Caller;
 use super::endpoint::{Endpoint, Target};
-use super::faults::Harm;
+use super::faults::{Delivered, Harm, Strike};
 use super::state::Service;
 use super::wire::{Poll, Reply, Request};
+use crate::server::broken_off;
 
 /// A running service; it ends when dropped.
 pub struct ActionsService {
@@ -89,22 +89,73 @@ impl Shared {
         self.service.lock().unwrap()
     }
 
-    /// Waits for a message until the hold is over.
-    async fn poll(&self, poll: &Poll) -> Reply {
+    /// Waits for a message until the hold is over, or until an outage ends the poll.
+    async fn poll(&self, poll: &Poll, caller: Caller) -> Outcome {
         let hold = *self.hold.lock().unwrap();
         let _waiting = Waiting::begin(self, poll);
-        let message = async {
-            loop {
-                // Asked for before the look, so that no change falls between.
-                let changed = self.changed.notified();
-                if let Some(reply) = self.service().held(poll) {
-                    return reply;
-                }
-                changed.await;
-            }
-        };
-        timeout(hold, message).await.unwrap_or(Reply::bare(202))
+        let heard = self.until(|service| {
+            let cut = service.faults.cuts(Endpoint::GetMessage, caller, self.now()).map(Outcome::Harmed);
+            cut.or_else(|| service.held(poll).map(Outcome::Said))
+        });
+        timeout(hold, heard).await.unwrap_or(Outcome::Said(Reply::bare(202)))
     }
+
+    /// Waits until a look at the service gives something.
+    async fn until<T>(&self, look: impl Fn(&Service) -> Option<T>) -> T {
+        loop {
+            // Asked for before the look, so that no change falls between.
+            let changed = self.changed.notified();
+            let found = look(&self.service());
+            if let Some(found) = found {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    /// Does what is asked for, or harms it before or after that. It goes on when whoever asks has given up.
+    async fn carry_out(self: Arc<Self>, request: Request, endpoint: Endpoint, caller: Caller) -> Outcome {
+        let (latency, mut struck) = {
+            let mut service = self.service();
+            let struck = service.faults.strike(endpoint, caller, self.now());
+            (service.faults.latency(endpoint), struck)
+        };
+        let name = request.body["name"].as_str().unwrap_or_default().to_owned();
+        let deliver = |strike: Strike| {
+            let delivered = Delivered { endpoint, name: name.clone(), at: self.now() };
+            self.service().faults.deliver(delivered);
+            Outcome::Harmed(strike)
+        };
+        // Half on the way in and half on the way out.
+        sleep_until(Instant::now() + latency / 2).await;
+        self.until(|service| (!service.faults.holds(endpoint)).then_some(())).await;
+        if let Some(strike) = struck.take_if(|strike| !strike.after) {
+            return deliver(strike);
+        }
+        let reply = self.service().handle(&request, self.now());
+        self.changed.notify_waiters();
+        sleep_until(Instant::now() + latency / 2).await;
+        struck.map_or(Outcome::Said(reply), deliver)
+    }
+
+    /// What a broken service or network answers, if anything.
+    async fn harmed(&self, strike: Strike) -> Response<Body> {
+        match (strike.harm, strike.until) {
+            (Harm::Status(status, wait), _) => refusal(status, wait),
+            (Harm::Reset, _) => broken_off(),
+            (Harm::Hang, Some(end)) => {
+                sleep_until(self.begun + end).await;
+                broken_off()
+            }
+            (Harm::Hang, None) => std::future::pending().await,
+        }
+    }
+}
+
+/// What comes of a request.
+enum Outcome {
+    Said(Reply),
+    Harmed(Strike),
 }
 
 /// A poll that waits; also one that its listener gives up ends.
@@ -136,27 +187,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -
     let request = read(request).await;
     let endpoint = Target::of(&request.method, &request.path).endpoint;
     let caller = Caller::of(&request.user_agent);
-    let (latency, struck) = {
-        let mut service = shared.service();
-        service.calls.begin(caller, endpoint);
-        let struck = service.faults.strike(endpoint, caller, shared.now());
-        (service.faults.latency(endpoint), struck)
-    };
+    shared.service().calls.begin(caller, endpoint, shared.now());
     let _under_way = UnderWay(&shared, endpoint);
-    // Half on the way in and half on the way out: who gives up in between has perhaps been heard.
-    sleep_until(Instant::now() + latency / 2).await;
-    if let Some((harm, false)) = struck {
-        return harmed(harm).await;
-    }
-    let reply = shared.service().handle(&request, shared.now());
-    shared.changed.notify_waiters();
-    sleep_until(Instant::now() + latency / 2).await;
-    if let Some((harm, true)) = struck {
-        return harmed(harm).await;
-    }
-    match reply {
-        Reply::Hold(poll) => respond(shared.poll(&poll).await),
-        now => respond(now),
+    // On its own, since the server drops this one when the connection ends: who gives up has been heard all the same.
+    let outcome = tokio::spawn(Arc::clone(&shared).carry_out(request, endpoint, caller)).await.unwrap();
+    let outcome = match outcome {
+        Outcome::Said(Reply::Hold(poll)) => shared.poll(&poll, caller).await,
+        outcome => outcome,
+    };
+    match outcome {
+        Outcome::Said(reply) => respond(reply),
+        Outcome::Harmed(strike) => shared.harmed(strike).await,
     }
 }
 
@@ -178,28 +219,14 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-/// What a broken service or network answers, if anything.
-async fn harmed(harm: Harm) -> Response<Body> {
-    match harm {
-        Harm::Status(status, wait) => {
-            let message = format!(r#"{{"typeName":"","message":"played status {status}"}}"#);
-            let mut response = Response::builder().status(status);
-            response = response.header(header::CONTENT_TYPE, "application/json");
-            if let Some(seconds) = wait {
-                response = response.header(header::RETRY_AFTER, seconds);
-            }
-            response.body(Body::from(message)).unwrap()
-        }
-        // A body that fails before its first byte ends the connection; nothing of the answer is of use.
-        Harm::Reset => {
-            let broken = futures::stream::once(async { Err::<Vec<u8>, _>(std::io::Error::other("played")) });
-            Response::builder().header(header::CONTENT_LENGTH, 1000).body(Body::from_stream(broken)).unwrap()
-        }
-        Harm::Hang => {
-            let never: Infallible = std::future::pending().await;
-            match never {}
-        }
+fn refusal(status: u16, wait: Option<u32>) -> Response<Body> {
+    let message = format!(r#"{{"typeName":"","message":"played status {status}"}}"#);
+    let mut response = Response::builder().status(status);
+    response = response.header(header::CONTENT_TYPE, "application/json");
+    if let Some(seconds) = wait {
+        response = response.header(header::RETRY_AFTER, seconds);
     }
+    response.body(Body::from(message)).unwrap()
 }
 
 fn respond(reply: Reply) -> Response<Body> {
@@ -221,6 +248,7 @@ mod tests {
 
     use super::super::{Fault, Harm, Span};
     use super::*;
+    use crate::wait::until;
 
     struct Asking {
         service: ActionsService,
@@ -343,5 +371,37 @@ mod tests {
         strike(Fault::new(&here, Harm::Hang, Span::Next(1)));
         timeout(Duration::from_millis(50), register("never")).await.unwrap_err();
         assert_eq!(register("next").await.unwrap().0, 200);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_has_been_heard_and_an_outage_ends_what_waits() {
+        let it = Asking::new().await;
+        let (base, token) = it.admin().await;
+        let set = it.service.with(|service, _| service.add_set("s", 1));
+        let jit = format!("{base}/runtime/runnerscalesets/{set}/generatejitconfig");
+        let register = async |name: &str| it.send(Method::POST, &jit, &token, json!({"name": name})).await;
+        let here = [Endpoint::GenerateJitConfig];
+        it.service.with(|service, _| {
+            service.faults.hold(here[0]);
+            service.faults.add(Fault::new(&here, Harm::Hang, Span::Next(1)).after());
+        });
+        let came = |service: &mut Service, _| service.calls.of(Caller::Headstart, here[0]) > 0;
+        let arrived = until("it arrives", || async { it.service.with(came).then_some(()) });
+        tokio::select! {
+            answer = register("given-up") => panic!("{answer:?}"),
+            () = arrived => {}
+        }
+        let look =
+            |service: &mut Service, _| (service.agent("given-up").is_some(), service.faults.are_delivered());
+        assert_eq!(it.service.with(look), (false, false), "it is held");
+        it.service.with(|service, _| service.faults.release());
+        until("it is done", || async { (it.service.with(look) == (true, true)).then_some(()) }).await;
+        // It says nothing for a while, then the connection breaks.
+        it.service.with(|service, now| {
+            let end = Span::Until(now + Duration::from_millis(50));
+            service.faults.add(Fault::new(&here, Harm::Hang, end));
+        });
+        register("silent").await.unwrap_err();
+        assert_eq!(register("again").await.unwrap().0, 200);
     }
 }

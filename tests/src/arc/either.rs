@@ -9,6 +9,9 @@ use super::under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest};
 use crate::actions_service::ActionsService;
 use crate::bed::ControlPlane;
 
+/// Says which ARC the model is of.
+const MODEL: &str = "HEADSTART_ARC_MODEL";
+
 /// ARC.
 pub enum Either<'c> {
     /// The programs themselves.
@@ -38,8 +41,21 @@ impl<'c> Either<'c> {
     pub async fn there(control_plane: &'c ControlPlane, service: &Arc<ActionsService>) -> Self {
         match Real::from_environment() {
             Some(real) => Self::Real(Installed::there(control_plane, &real).await),
-            None => Self::Model(Modelled::there(control_plane, service, Generation::Release).await),
+            None => {
+                let which = std::env::var(MODEL).unwrap_or_default();
+                let generation = generation(&which).unwrap_or_else(|why| panic!("{why}"));
+                Self::Model(Modelled::there(control_plane, service, generation).await)
+            }
         }
+    }
+}
+
+/// Of which ARC the model is.
+fn generation(which: &str) -> Result<Generation, String> {
+    match which {
+        "" | "release" => Ok(Generation::Release),
+        "master" => Ok(Generation::Master),
+        other => Err(format!("{MODEL} is {other}: set it to release or master")),
     }
 }
 
@@ -106,10 +122,32 @@ impl IsSetUp for EitherSet<'_> {
         }
     }
 
+    async fn listen_anew(&mut self) {
+        match self {
+            Self::Real(set) => set.listen_anew().await,
+            Self::Model(set) => set.listen_anew().await,
+        }
+    }
+
     async fn delete(self) {
         match self {
             Self::Real(set) => set.delete().await,
             Self::Model(set) => set.delete().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_is_of_releases_unless_it_is_said() {
+        assert_eq!(
+            [generation(""), generation("release")],
+            [Ok(Generation::Release), Ok(Generation::Release)]
+        );
+        assert_eq!(generation("master"), Ok(Generation::Master));
+        assert!(generation("Master").unwrap_err().contains("release or master"));
     }
 }

@@ -76,16 +76,28 @@ pub trait IsSetUp {
     /// Its listener.
     fn listener(&self) -> &dyn Runs;
 
+    /// After a change of the scale set: waits until the manager has made another listener in place of one that it took
+    /// away and that was killed, and starts that, perhaps for another EphemeralRunnerSet.
+    async fn listen_anew(&mut self);
+
     /// Deletes it and waits until the manager has taken away everything of it.
     async fn delete(self);
 }
 
-impl Asked<'_> {
-    pub(crate) fn is_served_by(&self, listener: &DynamicObject) -> bool {
+/// Of these listeners the one that is for a scale set and there to stay, by its name, and the runner set that it patches.
+pub(crate) fn listener_of(
+    listeners: impl IntoIterator<Item = DynamicObject>,
+    namespace: &str,
+    name: &str,
+) -> Option<(String, String)> {
+    let ours = listeners.into_iter().find(|listener| {
         let spec = &listener.data["spec"];
-        spec["autoscalingRunnerSetName"] == self.name
-            && spec["autoscalingRunnerSetNamespace"] == self.namespace
-    }
+        listener.metadata.deletion_timestamp.is_none()
+            && spec["autoscalingRunnerSetName"] == name
+            && spec["autoscalingRunnerSetNamespace"] == namespace
+    })?;
+    let runner_set = ours.data["spec"]["ephemeralRunnerSetName"].as_str()?.to_owned();
+    Some((ours.metadata.name?, runner_set))
 }
 
 /// A namespace in which pods can be created.

@@ -1,9 +1,13 @@
 //! Bursts, in good weather.
 
+use std::time::Instant;
+
+use headstart_tests::actions_service::Endpoint;
+use headstart_tests::arc::timeline::Milestone;
 use headstart_tests::bed::command::say;
 use headstart_tests::depth::is_full;
 
-use crate::stage::{PATIENCE, Stage, counts};
+use crate::stage::{PATIENCE, SLOW, Stage, counts};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_is_made_at_once_and_is_exact() {
@@ -68,19 +72,30 @@ async fn a_few_runners_come_beside_those_that_work() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_sets_are_made_at_the_same_time() {
     let stage = Stage::new().await;
-    let controller = stage.leader("one", &[]).await;
+    let controller = stage.leader("one", SLOW).await;
     let sets = [stage.enabled().await, stage.enabled().await, stage.enabled().await];
     stage.companion.pins("one", 3).await;
     stage.registrations_take(100);
     let runners = if is_full() { 40 } else { 8 };
+    // None gets ahead before all have begun, however late a listener is.
+    stage.service.with(|service, _| service.faults.hold(Endpoint::GenerateJitConfig));
+    let begun = Instant::now();
     for it in &sets {
         it.scenario.ask(runners);
     }
+    for it in &sets {
+        it.tells("RunnerCreationStarted").await;
+    }
+    stage.service.with(|service, _| service.faults.release());
     for it in &sets {
         it.settles_exactly(runners).await;
         it.has_no_journal().await;
         it.tells("RunnerCreationFinished").await;
     }
+    let times = sets.each_ref().map(|it| it.scenario.timeline.times(Milestone::Runner, begun));
+    let begins = times.iter().map(|times| times[0]).max();
+    let ends = times.iter().map(|times| times[runners - 1]).min();
+    assert!(begins < ends, "each begins before another ends: {times:?}");
     assert_eq!(stage.pinned(), 3);
     counts(&controller, r#"headstart_creation_batches_total{outcome="complete"}"#, 3.0).await;
     for it in sets {

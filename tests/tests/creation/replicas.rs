@@ -13,7 +13,7 @@ async fn one_is_killed_and_the_next_one_finishes() {
     first.kill();
     second.says("leading").await;
     // A name that came to nothing stays in its journal for minutes, so that is not waited for.
-    it.settles_after_a_change(24).await;
+    it.settles_without_others(24).await;
     it.tells("RunnerCreationFinished").await;
     counts(&second, r#"headstart_creation_batches_total{outcome="complete"}"#, 1.0).await;
     it.ends().await;
@@ -49,7 +49,7 @@ async fn one_ends_gracefully_and_the_next_one_finishes_at_once() {
     Stage::retire(first).await;
     second.says("leading").await;
     // A name that came to nothing stays in its journal for minutes, so that is not waited for.
-    it.settles_after_a_change(24).await;
+    it.settles_without_others(24).await;
     it.tells("RunnerCreationFinished").await;
     it.ends().await;
     Stage::retire(second).await;

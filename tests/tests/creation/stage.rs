@@ -10,7 +10,7 @@ use headstart_tests::actions_service::{ActionsService, Endpoint};
 use headstart_tests::arc::either::{Either, EitherSet};
 use headstart_tests::arc::scenario::Scenario;
 use headstart_tests::arc::timeline::Milestone;
-use headstart_tests::arc::{Asked, IsSetUp, Runs, Tuning, UnderTest, namespace};
+use headstart_tests::arc::{Asked, IsSetUp, RUNNER_SETS, Runs, Tuning, UnderTest, api, namespace};
 use headstart_tests::bed::command::say;
 use headstart_tests::bed::{ControlPlane, Minor, TestNamespace};
 use headstart_tests::companion::{Companion, metric};
@@ -28,8 +28,10 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 /// Longest wait for an end that ARC brings about by itself, at its own pace.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
-/// How long nothing may change for an end to be one.
-const CALM: Duration = Duration::from_secs(1);
+/// How long nothing may change for an end to be one: in full depth longer than ARC takes to come back to anything.
+fn calm() -> Duration {
+    Duration::from_secs(if is_full() { 6 } else { 1 })
+}
 
 /// A poll that ends empty makes the listener write again, without a generation: soon enough for whoever waits for that.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(6);
@@ -133,12 +135,18 @@ impl Stage {
     /// A scale set for which so many runners are being made by the leader `one`, of which some are there: slowly enough to
     /// break something.
     pub(crate) async fn amid(&self, runners: usize, there: usize) -> Watched<'_> {
-        let it = self.enabled().await;
-        self.companion.pins("one", 1).await;
-        self.registrations_take(400);
+        let it = self.poised().await;
         it.scenario.ask(runners);
         it.scenario.is_amid(there).await;
         assert!(it.was_pinned());
+        it
+    }
+
+    /// A scale set for which runners will be made so slowly by the leader `one`.
+    pub(crate) async fn poised(&self) -> Watched<'_> {
+        let it = self.enabled().await;
+        self.companion.pins("one", 1).await;
+        self.registrations_take(400);
         it
     }
 
@@ -161,17 +169,20 @@ impl Stage {
 }
 
 impl Watched<'_> {
-    /// Waits for exactly so many runners, each with its Secret, Pod and registration, and for ARC to have its set back.
+    /// Waits for exactly so many runners, each with its Secret, Pod and registration, and for ARC to have its set back and
+    /// all of them counted.
     pub(crate) async fn settles(&self, runners: usize) {
+        self.comes_to_rest(runners, runners).await;
+    }
+
+    /// As [`Self::settles`], where so many were asked for and perhaps others are there.
+    pub(crate) async fn comes_to_rest(&self, asked: usize, runners: usize) {
         let Self { scenario, .. } = self;
         scenario.settles(runners, PATIENCE).await;
-        let raw = i64::try_from(runners).unwrap();
-        let is_raw = || async {
-            let last = scenario.timeline.generations().pop()?;
-            matches!(last, Stored::Raw { replicas, .. } if replicas == raw).then_some(())
-        };
-        if within(PATIENCE, is_raw).await.is_none() {
-            panic!("ARC has not got {raw} runners back: {:?}", scenario.timeline.generations());
+        self.is_raw(asked).await;
+        let is_counted = || async { (self.counted().await == runners).then_some(()) };
+        if within(PATIENCE, is_counted).await.is_none() {
+            panic!("ARC counts {} runners and not {runners}", self.counted().await);
         }
         until("every Secret has its runner, and every journal only what is there or was never", || async {
             self.secrets_are_owned().await?;
@@ -179,8 +190,40 @@ impl Watched<'_> {
         })
         .await;
         let changed =
-            within(CALM, || async { (scenario.timeline.live(Milestone::Runner) != runners).then_some(()) });
+            within(calm(), || async { (scenario.timeline.live(Milestone::Runner) != runners).then_some(()) });
         assert_eq!(changed.await, None, "it goes on");
+    }
+
+    /// Waits until ARC has the set, with so many runners asked for.
+    pub(crate) async fn is_raw(&self, runners: usize) {
+        let (raw, timeline) = (i64::try_from(runners).unwrap(), &self.scenario.timeline);
+        let is_raw = || async {
+            let last = timeline.generations().pop()?;
+            matches!(last, Stored::Raw { replicas, .. } if replicas == raw).then_some(())
+        };
+        if within(PATIENCE, is_raw).await.is_none() {
+            panic!("ARC has not got {raw} runners back: {:?}", timeline.generations());
+        }
+    }
+
+    /// Waits until at least so many runners are there and no more come; gives how many.
+    pub(crate) async fn comes_to_at_least(&self, runners: usize) -> usize {
+        let timeline = &self.scenario.timeline;
+        let ever = || timeline.ever(Milestone::Runner);
+        let rested = within(PATIENCE, || async {
+            let before = ever();
+            let grows = within(calm(), || async { (ever() != before).then_some(()) }).await.is_some();
+            (!grows && timeline.live(Milestone::Runner) >= runners).then_some(())
+        });
+        assert!(rested.await.is_some(), "{} runners", timeline.live(Milestone::Runner));
+        timeline.live(Milestone::Runner)
+    }
+
+    /// How many runners ARC has counted in its set.
+    async fn counted(&self) -> usize {
+        let sets = api(&self.stage.client, self.namespace.name(), RUNNER_SETS);
+        let set = sets.get(self.set.runner_set()).await.unwrap();
+        set.data["status"]["currentReplicas"].as_u64().unwrap_or(0).try_into().unwrap()
     }
 
     /// As [`Self::settles`], and never were there more, nor any other; and the last generation is the listener's own.
@@ -191,9 +234,10 @@ impl Watched<'_> {
         assert!(matches!(last, Some(Stored::Raw { patch_id: 1.., .. })), "{last:?}");
     }
 
-    /// As [`Self::settles_exactly`] after a change of leaders: what the first one had registered and could store nowhere is
-    /// removed and registered anew, since nobody is told twice how such a runner is started.
-    pub(crate) async fn settles_after_a_change(&self, runners: usize) {
+    /// As [`Self::settles`], and nobody ever made any other runner. What was registered and nobody heard of, or a leader
+    /// that died could store nowhere, may have been removed and registered anew: nobody is told twice how such a runner is
+    /// started.
+    pub(crate) async fn settles_without_others(&self, runners: usize) {
         self.settles(runners).await;
         self.scenario.made_no_other(runners);
     }

@@ -47,40 +47,21 @@ pub struct ArcManager {
 
 /// How often the manager called, by bucket; calls of the service have none.
 #[derive(Clone, Default)]
-pub struct Counts(Arc<Mutex<Counted>>);
-
-#[derive(Default)]
-struct Counted {
-    calls: BTreeMap<Option<Kind>, u64>,
-    answered: u32,
-    under_way: Duration,
-}
+pub struct Counts(Arc<Mutex<BTreeMap<Option<Kind>, u64>>>);
 
 impl Counts {
     /// Calls that draw from this bucket.
     pub fn of(&self, bucket: Option<Kind>) -> u64 {
-        self.0.lock().unwrap().calls.get(&bucket).copied().unwrap_or(0)
+        self.0.lock().unwrap().get(&bucket).copied().unwrap_or(0)
     }
 
     /// Begins to count anew.
     pub fn reset(&self) {
-        *self.0.lock().unwrap() = Counted::default();
+        self.0.lock().unwrap().clear();
     }
 
     fn add(&self, bucket: Option<Kind>) {
-        *self.0.lock().unwrap().calls.entry(bucket).or_default() += 1;
-    }
-
-    fn answered(&self, after: Duration) {
-        let mut counted = self.0.lock().unwrap();
-        counted.answered += 1;
-        counted.under_way += after;
-    }
-
-    /// How long a call of the API server took on average: tells how busy the machine is.
-    pub fn mean(&self) -> Duration {
-        let counted = self.0.lock().unwrap();
-        counted.under_way / counted.answered.max(1)
+        *self.0.lock().unwrap().entry(bucket).or_default() += 1;
     }
 }
 
@@ -139,15 +120,8 @@ async fn work(
     loop {
         for (ticket, call) in manager.poll(now()) {
             calls.add(call.bucket());
-            let (actor, calls, stored) = (Arc::clone(&actor), calls.clone(), call.bucket().is_some());
-            under_way.spawn(async move {
-                let sent = Instant::now();
-                let answer = actor.act(call).await;
-                if stored {
-                    calls.answered(sent.elapsed());
-                }
-                (ticket, answer)
-            });
+            let actor = Arc::clone(&actor);
+            under_way.spawn(async move { (ticket, actor.act(call).await) });
         }
         let wake = manager.wake().map_or(LONG, |wake| wake.saturating_sub(origin));
         tokio::select! {

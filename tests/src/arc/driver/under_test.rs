@@ -11,6 +11,7 @@ use super::{ArcManager, CRDS, PlayedListener, Task, crds_are_there};
 use crate::actions_service::ActionsService;
 use crate::arc::model::{Flags, Generation, Key};
 use crate::arc::objects::{self, NODE};
+use crate::arc::under_test::listener_of;
 use crate::arc::{
     ARC_NAMESPACE, Asked, IsSetUp, LISTENERS, RUNNER_SETS, Runs, SCALE_SETS, Tuning, UnderTest, api,
 };
@@ -45,8 +46,11 @@ pub struct ModelledSet {
     client: Client,
     namespace: String,
     name: String,
-    runner_set: String,
     listener: ModelledListener,
+    /// What its listener does, and as whom.
+    task: Task,
+    identity: Client,
+    url: String,
 }
 
 impl<'c> Modelled<'c> {
@@ -107,22 +111,21 @@ impl<'c> Modelled<'c> {
         let folder = &self.control_plane.bed().place().folder;
         client_of(&kubeconfig_in(self.control_plane, ARC_NAMESPACE, (listener, None), folder)).await.unwrap()
     }
+}
 
-    /// Waits until the manager has made a listener for what was asked: its name, and that of its runner set.
-    async fn is_set_up(&self, asked: &Asked<'_>) -> (String, String) {
-        let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS);
-        let sets = api(&self.client, asked.namespace, RUNNER_SETS);
-        until(&format!("the model sets {asked:?} up"), || async {
-            let all = listeners.list(&ListParams::default()).await.ok()?;
-            let ours = all.into_iter().find(|listener| asked.is_served_by(listener))?;
-            let set = ours.data["spec"]["ephemeralRunnerSetName"].as_str()?.to_owned();
-            let is_watched =
-                |set: &DynamicObject| set.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty());
-            sets.get(&set).await.ok().filter(is_watched)?;
-            Some((ours.metadata.name?, set))
-        })
-        .await
-    }
+/// Waits until the manager has made a listener for a scale set: its name, and that of its runner set.
+async fn is_set_up(client: &Client, namespace: &str, name: &str) -> (String, String) {
+    let listeners = api(client, ARC_NAMESPACE, LISTENERS);
+    let sets = api(client, namespace, RUNNER_SETS);
+    until(&format!("the model sets {namespace}/{name} up"), || async {
+        let all = listeners.list(&ListParams::default()).await.ok()?;
+        let (listener, set) = listener_of(all, namespace, name)?;
+        let is_watched =
+            |set: &DynamicObject| set.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty());
+        sets.get(&set).await.ok().filter(is_watched)?;
+        Some((listener, set))
+    })
+    .await
 }
 
 impl UnderTest for Modelled<'_> {
@@ -150,24 +153,32 @@ impl UnderTest for Modelled<'_> {
         let metadata = &mut objects["items"][1]["metadata"];
         metadata["annotations"] = json!({ "runner-scale-set-id": id.to_string() });
         self.control_plane.apply(&objects.to_string()).unwrap();
-        let (name, runner_set) = self.is_set_up(asked).await;
-        let client = self.identity(&name, asked.namespace).await;
+        let (name, runner_set) = is_set_up(&self.client, asked.namespace, asked.name).await;
+        let identity = self.identity(&name, asked.namespace).await;
         let task = Task {
             runner_set: Key::new(asked.namespace, &runner_set),
             scale_set_id: id,
             min: asked.at_least.into(),
             max: asked.at_most.into(),
         };
-        let url = asked.url.to_owned();
-        let start = Box::new(move || PlayedListener::start(client.clone(), &url, task.clone()));
-        let running = Mutex::new(Some(start()));
         ModelledSet {
             client: self.client.clone(),
             namespace: asked.namespace.to_owned(),
             name: asked.name.to_owned(),
-            runner_set,
-            listener: ModelledListener { start, running },
+            listener: ModelledListener::new(&identity, asked.url, &task),
+            task,
+            identity,
+            url: asked.url.to_owned(),
         }
+    }
+}
+
+impl ModelledListener {
+    fn new(client: &Client, url: &str, task: &Task) -> Self {
+        let (client, url, task) = (client.clone(), url.to_owned(), task.clone());
+        let start = Box::new(move || PlayedListener::start(client.clone(), &url, task.clone()));
+        let running = Mutex::new(Some(start()));
+        Self { start, running }
     }
 }
 
@@ -226,11 +237,17 @@ impl Runs for ModelledListener {
 
 impl IsSetUp for ModelledSet {
     fn runner_set(&self) -> &str {
-        &self.runner_set
+        &self.task.runner_set.name
     }
 
     fn listener(&self) -> &dyn Runs {
         &self.listener
+    }
+
+    async fn listen_anew(&mut self) {
+        let (_, runner_set) = is_set_up(&self.client, &self.namespace, &self.name).await;
+        self.task.runner_set = Key::new(&self.namespace, &runner_set);
+        self.listener = ModelledListener::new(&self.identity, &self.url, &self.task);
     }
 
     async fn delete(self) {

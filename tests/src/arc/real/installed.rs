@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
+use kube::Client;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Client, ResourceExt as _};
 
 use super::{Listener, Manager, REAL, Real, manager};
 use crate::arc::objects::{self, ARC_NAMESPACE, LISTENERS, NODE, RUNNER_SETS, SCALE_SETS, api};
-use crate::arc::under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest};
+use crate::arc::under_test::{Asked, IsSetUp, Runs, Tuning, UnderTest, listener_of};
 use crate::bed::ControlPlane;
 use crate::kwok::{self, Kwok};
 use crate::wait::{until, within};
@@ -29,6 +29,7 @@ pub struct Installed<'c> {
 
 /// A scale set that ARC has set up, with its running listener.
 pub struct ScaleSet<'c> {
+    real: Real,
     namespace: String,
     name: String,
     runner_set: String,
@@ -70,19 +71,9 @@ impl<'c> Installed<'c> {
 
     pub(super) async fn set_up(&self, asked: &Asked<'_>) -> ScaleSet<'c> {
         self.control_plane.apply(&objects::scale_set(asked).to_string()).unwrap();
-        let calm = Cell::new(Instant::now());
-        let last = RefCell::new(None);
-        let found = within(PATIENCE, || async {
-            let found = self.found(asked).await;
-            if last.replace(found.clone()) != found {
-                calm.set(Instant::now());
-            }
-            found.filter(|_| calm.get().elapsed() >= CALM)
-        });
-        let Some((listener, runner_set)) = found.await else {
-            panic!("the manager set nothing up for {asked:?} in {PATIENCE:?}");
-        };
+        let (listener, runner_set) = is_set_up(&self.client, asked.namespace, asked.name).await;
         ScaleSet {
+            real: self.real.clone(),
             namespace: asked.namespace.to_owned(),
             name: asked.name.to_owned(),
             runner_set,
@@ -90,16 +81,30 @@ impl<'c> Installed<'c> {
             client: self.client.clone(),
         }
     }
+}
 
-    /// The listener that a scale set has now, and its only runner set.
-    async fn found(&self, asked: &Asked<'_>) -> Option<(String, String)> {
-        let all = ListParams::default();
-        let listeners = api(&self.client, ARC_NAMESPACE, LISTENERS).list(&all).await.unwrap();
-        let listener = listeners.into_iter().find(|listener| asked.is_served_by(listener))?;
-        let runner_sets = api(&self.client, asked.namespace, RUNNER_SETS).list(&all).await.unwrap();
-        let [runner_set] = &runner_sets.items[..] else { return None };
-        let is_its_own = listener.data["spec"]["ephemeralRunnerSetName"] == runner_set.name_any();
-        is_its_own.then(|| (listener.name_any(), runner_set.name_any()))
+/// Waits until the manager has made a listener for a scale set, and changes nothing any more: its name, and that of its runner
+/// set.
+async fn is_set_up(client: &Client, namespace: &str, name: &str) -> (String, String) {
+    let listeners = api(client, ARC_NAMESPACE, LISTENERS);
+    let runner_sets = api(client, namespace, RUNNER_SETS);
+    let (calm, last) = (Cell::new(Instant::now()), RefCell::new(None));
+    let found = within(PATIENCE, || async {
+        let listed = listeners.list(&ListParams::default()).await.unwrap();
+        let mut found = listener_of(listed, namespace, name);
+        if let Some((_, runner_set)) = &found
+            && runner_sets.get_opt(runner_set).await.unwrap().is_none()
+        {
+            found = None;
+        }
+        if last.replace(found.clone()) != found {
+            calm.set(Instant::now());
+        }
+        found.filter(|_| calm.get().elapsed() >= CALM)
+    });
+    match found.await {
+        Some(found) => found,
+        None => panic!("the manager set nothing up for {namespace}/{name} in {PATIENCE:?}"),
     }
 }
 
@@ -110,6 +115,11 @@ impl IsSetUp for ScaleSet<'_> {
 
     fn listener(&self) -> &dyn Runs {
         &self.listener
+    }
+
+    async fn listen_anew(&mut self) {
+        (_, self.runner_set) = is_set_up(&self.client, &self.namespace, &self.name).await;
+        self.listener.begin(&self.real).await;
     }
 
     async fn delete(self) {

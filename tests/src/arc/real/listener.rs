@@ -36,6 +36,14 @@ pub struct Listener<'c> {
 impl<'c> Listener<'c> {
     /// Waits until the manager has made everything that the listener of that name needs, and starts it.
     pub(super) async fn start(real: &Real, control_plane: &'c ControlPlane, name: &str) -> Self {
+        let listener = Self { control_plane, service: name.to_owned() };
+        listener.begin(real).await;
+        listener
+    }
+
+    /// The same once more, after it was stopped or killed, with what the manager has made since then.
+    pub(super) async fn begin(&self, real: &Real) {
+        let Self { control_plane, service: name } = self;
         let client = control_plane.client().await.unwrap();
         let config = config(&client, name).await;
         let place = control_plane.bed().place();
@@ -64,9 +72,7 @@ impl<'c> Listener<'c> {
             .chain(own_view.map(str::to_owned))
             .chain(files)
             .collect();
-        let listener = Self { control_plane, service: name.to_owned() };
         control_plane.bed().start(Service { name: name.to_owned(), words, path: vec![] }).unwrap();
-        listener
     }
 
     /// The name of its ServiceAccount, Pod and AutoscalingListener.
