@@ -4,8 +4,6 @@
 //! ([`runner`]), what may be called at a time ([`gate`]), and what is written down beforehand ([`journal`]). It names the calls to be made
 //! ([`call`]); whoever runs it makes them and tells what came of them.
 
-mod answers;
-mod asked;
 pub mod borrow;
 pub mod call;
 pub mod census;
@@ -16,8 +14,6 @@ pub mod journal;
 mod kubernetes;
 pub mod names;
 pub mod objects;
-mod outcome;
-pub mod plan;
 #[cfg(test)]
 mod played;
 mod publisher;
@@ -25,12 +21,10 @@ pub mod report;
 pub mod rights;
 pub mod runner;
 pub mod seen;
-mod steps;
 pub mod sweep;
 mod tell;
 pub mod template;
 pub mod term;
-mod turn;
 pub mod verdict;
 pub mod view;
 mod watch;

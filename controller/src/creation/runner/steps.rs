@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::call::Call;
-use super::runner::{Goal, Runner, Stage};
+use super::{Goal, Runner, Stage};
+use crate::creation::call::Call;
 
 impl Runner {
     /// What comes next, if anything is due; posting its EphemeralRunner is the caller's decision, see [`Self::is_ready`].

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::borrow::{Borrow, Context, Phase};
-use super::call::{Call, Task};
-use super::report::News;
-use super::runner::{Goal, Runner, Stage};
+use super::pending::Written;
+use super::{Borrow, Context, Phase};
+use crate::creation::call::{Call, Task};
+use crate::creation::report::News;
+use crate::creation::runner::{Goal, Runner, Stage};
 
 /// How often people hear of progress at least, while something goes on.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -57,8 +58,7 @@ fn hand_back(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
 }
 
 fn journals(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
-    let is_free =
-        |written: &&super::borrow::Written| written.calling.is_none() && context.now >= written.not_before;
+    let is_free = |written: &&Written| written.calling.is_none() && context.now >= written.not_before;
     for written in borrow.journals.iter().filter(is_free) {
         let journal = &written.journal;
         let is_needed = journal

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::borrow::Borrow;
-use super::call::Order;
-use super::engine::{Engine, GateKey};
-use super::gate::Gate;
+use super::{Engine, GateKey};
+use crate::creation::borrow::Borrow;
+use crate::creation::call::Order;
+use crate::creation::gate::Gate;
 
 impl Engine {
     /// Whether a set is left to ARC for a while.

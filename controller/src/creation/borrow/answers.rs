@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use headstart_externals::pin::Generation;
 
-use super::borrow::{Borrow, Context, Phase, Written};
-use super::call::{Answer, Call, CallId, Task, Trouble};
-use super::journal::Journal;
-use super::report::Stop;
-use super::runner::{Goal, Progress, Stage};
+use super::{Borrow, Context, Phase, Written};
+use crate::creation::call::{Answer, Call, CallId, Task, Trouble};
+use crate::creation::journal::Journal;
+use crate::creation::report::Stop;
+use crate::creation::runner::{Goal, Progress, Stage};
 
 /// After so many refusals in a row, which takes five minutes, nothing is left to be cleaned up where the set is gone.
 const MOST_REFUSALS: u32 = 20;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::call::{Answer, Call, Trouble};
-use super::runner::{Goal, Progress, Runner, Stage};
+use super::{Goal, Progress, Runner, Stage};
+use crate::creation::call::{Answer, Call, Trouble};
 
 /// After so many failures in a row a Pod is left to ARC.
 const MOST_POD_FAILURES: u32 = 4;

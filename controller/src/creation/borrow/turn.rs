@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use headstart_externals::pin::{Generation, Stored};
 
-use super::borrow::{Borrow, Context, Pending, Phase, Timing, Written};
-use super::journal::{Heading, Journal};
-use super::names;
 use super::plan;
-use super::report::{News, Stop};
-use super::runner::{Runner, Stage};
+use super::{Borrow, Context, Pending, Phase, Timing, Written};
+use crate::creation::journal::{Heading, Journal};
+use crate::creation::names;
+use crate::creation::report::{News, Stop};
+use crate::creation::runner::{Runner, Stage};
 
 impl Borrow {
     /// Decides where the set stands, as often as it changes.

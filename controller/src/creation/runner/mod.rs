@@ -4,11 +4,14 @@
 //! unregisters a runner whose Secret it does not find. Until its EphemeralRunner is posted a runner can be unmade; from
 //! then on it is ARC's, and only finished.
 
+mod outcome;
+mod steps;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::call::{Call, CallId, Trouble};
+use crate::creation::call::{Call, CallId, Trouble};
 
 /// How far a runner is.
 #[derive(Clone, Debug)]
@@ -371,8 +374,8 @@ impl Runner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::call::Answer;
     use super::*;
+    use crate::creation::call::Answer;
 
     #[test]
     fn what_is_posted_late_after_its_life_is_left_to_arc() {

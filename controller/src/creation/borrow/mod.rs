@@ -4,18 +4,25 @@
 //! until ARC has counted it, and hand back. Whatever goes wrong leads to a hand-back of what there is: since all but the last
 //! runner carry an older stamp, ARC makes the rest at once.
 
+mod answers;
+mod pending;
+mod plan;
+mod timing;
+mod turn;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fastrand::Rng;
 use headstart_externals::pin::{Generation, Stored};
 
-use super::call::{Call, CallId, Task};
-use super::journal::Journal;
-use super::plan::{self, Wish};
-use super::report::{News, Stop};
-use super::runner::{Goal, Runner, Stage};
-use super::view::{RunnerView, SetView};
+use crate::creation::call::{Call, Task};
+use crate::creation::journal::Journal;
+use crate::creation::report::Stop;
+use crate::creation::runner::{Goal, Runner, Stage};
+use crate::creation::view::{RunnerView, SetView};
+use pending::{Pending, Written};
+pub use plan::Wish;
+pub use timing::{Context, Timing};
 
 /// Where a set lies; known also when the set is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,63 +35,6 @@ pub struct Place {
     pub name: String,
     /// Name of its AutoscalingRunnerSet.
     pub owner: String,
-}
-
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// For how long nobody else may have made a runner before we begin.
-    pub quiet: Duration,
-    /// The same where ARC's count is above what we see: it may be old, and ARC at work.
-    pub quiet_uncounted: Duration,
-    /// How long we wait for that.
-    pub quiet_limit: Duration,
-    /// How long ARC may take to count our runners before we hand back all the same.
-    pub count_limit: Duration,
-    /// The same where no runner shields ARC from its own old count: its highest stamp is another one than the generation's.
-    pub count_limit_unshielded: Duration,
-    /// How long we go on without any progress.
-    pub progress_limit: Duration,
-    /// How long a set is left to ARC after a failure.
-    pub suspension: Duration,
-    /// How long nothing of a runner may be there before it is looked for a last time.
-    pub absence: Duration,
-    /// How long a call without an answer may still be carried out.
-    pub patience: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            quiet: Duration::from_millis(300),
-            quiet_uncounted: Duration::from_secs(1),
-            quiet_limit: Duration::from_secs(2),
-            count_limit: Duration::from_secs(2),
-            count_limit_unshielded: Duration::from_secs(15),
-            progress_limit: Duration::from_secs(15),
-            suspension: Duration::from_secs(300),
-            absence: Duration::from_secs(300),
-            patience: Duration::from_secs(30),
-        }
-    }
-}
-
-/// What all sets share in one step.
-pub struct Context<'e> {
-    /// Now, since an origin of the caller's choice.
-    pub now: Duration,
-    /// The same moment in milliseconds of the Unix epoch, for journals.
-    pub unix_ms: i64,
-    /// How long things may take.
-    pub timing: &'e Timing,
-    /// Whether Pods are made too.
-    pub with_pods: bool,
-    /// Most runners that may be registered and not yet posted.
-    pub most_under_way: usize,
-    /// For names and pauses.
-    pub rng: &'e mut Rng,
-    /// What people are told.
-    pub news: &'e mut Vec<(Place, News)>,
 }
 
 /// Where a set stands.
@@ -102,78 +52,40 @@ pub(super) enum Phase {
     Returned,
 }
 
-/// A journal and how far it is.
-#[derive(Clone, Debug)]
-pub(super) struct Written {
-    pub(super) journal: Journal,
-    pub(super) is_written: bool,
-    /// Whether it may be there.
-    pub(super) is_tried: bool,
-    pub(super) calling: Option<CallId>,
-    pub(super) not_before: Duration,
-    pub(super) failures: u32,
-    /// Until when a write without a clear answer may still be carried out.
-    pub(super) doubtful_until: Duration,
-}
-
-impl Written {
-    pub(super) fn new(journal: Journal, is_written: bool) -> Self {
-        Self {
-            journal,
-            is_written,
-            is_tried: is_written,
-            calling: None,
-            not_before: Duration::ZERO,
-            failures: 0,
-            doubtful_until: Duration::ZERO,
-        }
-    }
-}
-
 /// One set.
 #[derive(Clone, Debug)]
 pub struct Borrow {
-    pub(super) place: Place,
-    pub(super) view: Option<SetView>,
+    place: Place,
+    view: Option<SetView>,
     /// Whether the next two are known.
     pub(super) is_known: bool,
     /// Whether its listener and its owner are there to stay.
     pub(super) is_attended: bool,
     /// Whether we may make runners for it.
     pub(super) is_enabled: bool,
-    pub(super) runners: BTreeMap<String, RunnerView>,
+    runners: BTreeMap<String, RunnerView>,
     pub(super) ours: BTreeMap<String, Runner>,
-    pub(super) journals: Vec<Written>,
-    pub(super) phase: Phase,
+    journals: Vec<Written>,
+    phase: Phase,
     /// When it was first pinned since it was last raw.
-    pub(super) pinned: Option<Duration>,
+    pinned: Option<Duration>,
     /// Whether ARC was quiet since then.
-    pub(super) was_quiet: bool,
+    was_quiet: bool,
     /// Whether something raw was stored, or may have been, since we last decided.
-    pub(super) was_raw: bool,
+    was_raw: bool,
     /// The generation that was being made when its listener or owner went: it is never counted anew.
-    pub(super) stopped: Option<Generation>,
+    stopped: Option<Generation>,
     /// When a runner last appeared that is not ours.
-    pub(super) foreign: Duration,
+    foreign: Duration,
     /// When something last went on.
-    pub(super) progress: Duration,
-    pub(super) suspended_until: Option<Duration>,
+    progress: Duration,
+    suspended_until: Option<Duration>,
     /// Views of older generations of the object are older than our hand-back.
-    pub(super) returned: i64,
-    pub(super) hand_back: Pending,
+    returned: i64,
+    hand_back: Pending,
     /// When it was first tried to hand the set back since it was last raw: the listener may write again and again meanwhile.
-    pub(super) returning: Option<Duration>,
-    pub(super) told: plan::Told,
-}
-
-/// A call about the set itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pending {
-    pub(super) calling: Option<CallId>,
-    pub(super) not_before: Duration,
-    pub(super) failures: u32,
-    /// Whether it may have been done.
-    pub(super) is_tried: bool,
+    returning: Option<Duration>,
+    told: plan::Told,
 }
 
 impl Borrow {

@@ -1,21 +1,23 @@
 //! All runner sets together: who may call next, and whose answer it was. Pure: it is told what is there, what came of calls
 //! and what time it is, and says which calls to make. The process around it, and a simulation of it, do the rest.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::borrow::{Borrow, Context, Place, Timing};
-use super::call::{Answer, Call, CallId, Order, Task, Upstream};
-use super::gate::backoff::Backoff;
-use super::gate::{Admission, Gate, Permit, Signal};
-use super::journal::Journal;
-use super::plan::Wish;
-use super::report::{News, Stop};
-use super::runner::Goal;
-use super::view::{RunnerView, SetView};
+use crate::creation::borrow::Wish;
+use crate::creation::borrow::{Borrow, Context, Place, Timing};
+use crate::creation::call::{Answer, Call, CallId, Order, Task, Upstream};
+use crate::creation::gate::backoff::Backoff;
+use crate::creation::gate::{Admission, Gate, Permit, Signal};
+use crate::creation::journal::Journal;
+use crate::creation::report::{News, Stop};
+use crate::creation::runner::Goal;
+use crate::creation::view::{RunnerView, SetView};
 
 /// How runners are made.
 #[derive(Clone, Copy, Debug)]
