@@ -8,6 +8,7 @@ use headstart_runtime::cluster::{CallError, within};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -48,6 +49,12 @@ pub(super) async fn missing(
     }
     let missing: Vec<Option<String>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
     Ok(missing.into_iter().flatten().collect())
+}
+
+/// Whether a namespace is there.
+pub(super) async fn is_there(client: &Client, namespace: &str) -> Result<bool, CallError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    within(CALL, namespaces.get_metadata_opt(namespace)).await.map(|found| found.is_some())
 }
 
 async fn is_missing(

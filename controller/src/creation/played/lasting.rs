@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use headstart_externals::pin::Stored;
+use headstart_externals::pin::{Generation, Stored};
 use secrecy::SecretString;
 
 use super::desk::{Desk, pinned};
 use crate::creation::call::{Answer, Call, Trouble};
 use crate::creation::engine::Standing;
+use crate::creation::journal::{Heading, Journal};
 use crate::creation::report::{News, Stop};
 
 fn failed() -> Answer {
@@ -107,6 +108,33 @@ fn a_pod_that_is_refused_again_and_again_is_left_to_arc() {
         desk.run(&[]);
         assert_eq!((desk.count("create-pod"), desk.count("hand-back")), (5, 1), "{trouble:?}");
     }
+}
+
+/// With a deleted namespace the rights there are gone too, and nobody can tell what became of its runners.
+#[test]
+fn a_journal_of_what_can_never_be_looked_at_goes_after_a_while() {
+    let mut desk = Desk::new(4);
+    let heading = Heading {
+        set: "u".to_owned(),
+        namespace: "n".to_owned(),
+        set_name: "u".to_owned(),
+        owner: "a".to_owned(),
+        generation: Generation { replicas: 1, patch_id: 1 },
+        pinned_at: 0,
+    };
+    let journal = Journal::of(&heading, &["r".to_owned()], || "j".to_owned()).remove(0);
+    desk.engine.inherit(journal, desk.now, 0);
+    let begun = desk.now;
+    while desk.count("delete-journal") == 0 {
+        assert!(desk.now < begun + Duration::from_secs(600), "{:?}", desk.calls);
+        desk.pass(1_000);
+        if desk.open.iter().any(|order| order.task.call.code() == "get-secret") {
+            desk.answer("get-secret", Answer::Trouble(Trouble::Refused("forbidden".to_owned())));
+        }
+    }
+    assert!(desk.now > begun + Duration::from_secs(240), "an administrator may be amid a change of roles");
+    desk.run(&[]);
+    assert!(!desk.engine.has_set("u"));
 }
 
 #[test]

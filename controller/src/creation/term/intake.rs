@@ -140,7 +140,8 @@ impl Term {
     pub(super) fn ripen(&mut self, now: Duration) {
         let names: Vec<String> = self.places.namespaces.keys().cloned().collect();
         for name in names {
-            if self.places.is_live(&name) || !self.watches.is_listed(&name) {
+            let is_gone = self.places.namespaces.get(&name).is_some_and(|place| place.is_gone);
+            if self.places.is_live(&name) || !(is_gone || self.watches.is_listed(&name)) {
                 continue;
             }
             let is_prepared = self.toolbox.sets_of(&name).all(|uid| self.toolbox.is_read(uid));

@@ -42,7 +42,7 @@ use crate::metrics::{Done, Metrics};
 use crate::news::News;
 use overshoot::Overshoots;
 use places::Places;
-use standing::{Inquiry, Missing};
+use standing::{Answered, Inquiry};
 use sweeper::Sweeper;
 use tools::{Reading, Toolbox};
 
@@ -110,7 +110,7 @@ pub struct Term {
     calls: JoinSet<(CallId, Answer)>,
     /// Apart from the term: signing for a GitHub App and setting TLS up take a while.
     reads: JoinSet<Reading>,
-    rights: FuturesUnordered<futures::future::BoxFuture<'static, (String, Missing)>>,
+    rights: FuturesUnordered<futures::future::BoxFuture<'static, (String, Answered)>>,
     inquiries: BTreeMap<String, Inquiry>,
     refused: BTreeMap<String, Refusal>,
     /// When it is decided anew who may be pinned; at once where something changed that it depends on.
@@ -182,7 +182,7 @@ impl Term {
                     self.toolbox.took(reading?, now);
                     self.judged = None;
                 }
-                Some((namespace, missing)) = self.rights.next() => self.learned(&namespace, missing),
+                Some((namespace, answered)) = self.rights.next() => self.learned(&namespace, answered),
                 Some(done) = published(&mut self.publishing) => self.has_published(done)?,
                 Some(journals) = self.listing.next() => self.listed(journals),
                 Ok(()) = config.changed() => self.configure(),

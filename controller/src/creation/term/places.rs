@@ -20,6 +20,8 @@ pub(super) struct Namespace {
     listed: Option<Duration>,
     /// Whether the engine knows what is in it.
     pub(super) is_live: bool,
+    /// Whether it was deleted, so that nobody can list what is in it: nothing is.
+    pub(super) is_gone: bool,
     /// What is missing to our rights; `None` while nobody asked.
     pub(super) missing: Option<Vec<String>>,
     /// Its runners, until it is live.

@@ -29,8 +29,13 @@ const RIGHTS_RETRY: Duration = Duration::from_secs(2);
 /// Namespaces whose rights are asked for at a time: in a large cluster all are due at once.
 const ASKED_AT_ONCE: usize = 4;
 
-/// Which rights are missing in a namespace, or why nobody knows.
-pub(super) type Missing = Result<Vec<String>, CallError>;
+/// What was asked for of a namespace.
+pub(super) struct Answered {
+    /// Which rights are missing, or why nobody knows.
+    missing: Result<Vec<String>, CallError>,
+    /// Whether it was deleted.
+    is_gone: bool,
+}
 
 /// When the rights in a namespace are asked for.
 #[derive(Debug, Default)]
@@ -68,14 +73,22 @@ impl Term {
             let (client, namespace) = (self.means.client.clone(), namespace.clone());
             let ask = async move {
                 let missing = rights::missing(&client, &namespace, with_pods).await;
-                (namespace, missing)
+                // With a namespace its RoleBindings go, so that nothing there can be listed any more.
+                let is_gone = match &missing {
+                    Ok(missing) if !missing.is_empty() => {
+                        rights::is_there(&client, &namespace).await.is_ok_and(|is_there| !is_there)
+                    }
+                    _ => false,
+                };
+                (namespace, Answered { missing, is_gone })
             };
             self.rights.push(ask.boxed());
         }
     }
 
     /// What was asked for is known; where the API server did not answer, what was known stays.
-    pub(super) fn learned(&mut self, namespace: &str, missing: Missing) {
+    pub(super) fn learned(&mut self, namespace: &str, answered: Answered) {
+        let Answered { missing, is_gone } = answered;
         let now = self.now();
         let inquiry = self.inquiries.entry(namespace.to_owned()).or_default();
         inquiry.ended(missing.as_deref().ok(), now);
@@ -92,7 +105,8 @@ impl Term {
         // Where nobody asks for it any more, the rights may well be gone.
         let is_asked = self.places.place(namespace).wish == Some(true);
         let Some(place) = self.places.namespaces.get_mut(namespace) else { return };
-        if is_asked && !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
+        place.is_gone = is_gone;
+        if is_asked && !is_gone && !missing.is_empty() && place.missing.as_ref() != Some(&missing) {
             tracing::warn!(
                 namespace,
                 missing = missing.join(", "),
