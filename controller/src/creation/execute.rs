@@ -172,7 +172,7 @@ fn in_our_words(error: &ServiceError) -> Trouble {
     let retry_after = error.retry_after();
     match error {
         ServiceError::RunnerExists => Trouble::Exists,
-        ServiceError::JobStillRunning => Trouble::Conflict,
+        ServiceError::JobStillRunning => Trouble::Obstructed(error.to_string()),
         ServiceError::Throttled { .. } => Trouble::PushedBack { retry_after },
         ServiceError::Unavailable { status: 503, .. } => Trouble::Unavailable { retry_after },
         ServiceError::TimedOut(_) => Trouble::TimedOut,
