@@ -17,6 +17,12 @@ pub(crate) enum Broken {
     NeedCountedAnew,
     /// A set is handed back whatever it stores by then.
     HandBackUntested,
+    /// A set is handed back only if nothing at all of it has changed since it was seen, its status included.
+    HandBackByVersion,
+    /// A set is handed back before ARC has counted its runners.
+    HandedBackUncounted,
+    /// A set is never handed back, and the engine believes that it was.
+    NeverHandedBack,
     /// A runner whose post had no clear answer is posted again under another name.
     PostedUnderNewName,
     /// The EphemeralRunner comes before its Secret.
@@ -31,8 +37,10 @@ pub(crate) enum Broken {
     JournalsIgnored,
     /// What is not there at once is taken for never coming.
     Impatience,
-    /// The webhook pins although ARC owes runners, and nobody waits until ARC is quiet.
+    /// The webhook pins although ARC owes runners, and nobody waits until ARC is quiet: the one guards as well as the other.
     OwedIgnored,
+    /// Nobody waits until ARC is quiet, and the webhook alone guards: this does no harm where it has its say.
+    OwedHonoured,
     /// The webhook pins although nobody renews the Lease.
     SilenceIgnored,
     /// The engine does not hear that a generation was stored raw.
@@ -46,7 +54,12 @@ impl Broken {
     pub(crate) fn timing(self, patience: Duration) -> Timing {
         let timing = Timing { patience, ..Timing::default() };
         match self {
-            Self::QuietGuard | Self::OwedIgnored => Timing { quiet: Duration::ZERO, ..timing },
+            Self::QuietGuard | Self::OwedIgnored | Self::OwedHonoured => {
+                Timing { quiet: Duration::ZERO, ..timing }
+            }
+            Self::HandedBackUncounted => {
+                Timing { count_limit: Duration::ZERO, count_limit_unshielded: Duration::ZERO, ..timing }
+            }
             Self::Impatience => Timing { patience: Duration::ZERO, absence: Duration::ZERO, ..timing },
             _ => timing,
         }

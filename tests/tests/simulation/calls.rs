@@ -22,6 +22,9 @@ impl World {
     /// A call leaves.
     pub(crate) fn begin(&mut self, order: Order) {
         self.check_drawn(&order);
+        if let (Call::HandBack(_), Some(leader)) = (&order.task.call, &self.leader) {
+            self.seen_version = leader.version_of(&order.place.uid);
+        }
         self.tell(|_| format!("call {}: {} {}", order.id.0, order.task.call.code(), order.task.runner));
         let half = self.manners.our_latency / 2;
         let mut there = self.between(1, half);
@@ -29,8 +32,7 @@ impl World {
             there += self.between(0, self.manners.registration);
         }
         let back = self.between(1, half);
-        let is_cut_off =
-            self.manners.partition.is_some_and(|(from, until)| from <= self.now && self.now < until);
+        let is_cut_off = self.is_cut_off();
         if is_cut_off || self.rng.u64(..100) < self.manners.faults {
             return self.goes_wrong(order, there, back, is_cut_off);
         }
@@ -42,8 +44,12 @@ impl World {
         let timeout = self.leader.as_ref().map_or(ms(0), super::leader::Leader::timeout);
         let retry_after = self.rng.bool().then(|| Duration::from_secs(self.rng.u64(1..=3)));
         let failed = Trouble::Failed { retry_after: None, why: "the connection was reset".to_owned() };
-        let kinds = if is_cut_off { 3 } else { 6 };
-        let trouble = match self.rng.u8(..kinds) {
+        if is_cut_off {
+            let unheard = self.rng.bool();
+            let (wait, trouble) = if unheard { (timeout, Trouble::TimedOut) } else { (there, failed) };
+            return self.after(wait, Event::Answered(term, id, Answer::Trouble(trouble)));
+        }
+        let trouble = match self.rng.u8(..6) {
             0 => failed,
             1 => {
                 self.after(there, Event::CarryOut(term, order, now, None));
@@ -74,8 +80,15 @@ impl World {
         if reply.is_none() {
             self.tell(|_| format!("call {} is carried out, and nobody hears of it", order.id.0));
         }
-        if let Some(wait) = reply {
-            self.after(wait, Event::Answered(term, order.id, answer));
+        match reply {
+            // The answer does not get through any more.
+            Some(_) if term == self.term && self.is_cut_off() => {
+                let timeout = self.leader.as_ref().map_or(ms(0), super::leader::Leader::timeout);
+                let unheard = Event::Answered(term, order.id, Answer::Trouble(Trouble::TimedOut));
+                self.at(begun.saturating_add(timeout), unheard);
+            }
+            Some(wait) => self.after(wait, Event::Answered(term, order.id, answer)),
+            None => {}
         }
     }
 
@@ -197,21 +210,39 @@ impl World {
         if self.broken == Broken::HandBackUntested {
             patch.as_array_mut().unwrap().retain(|step| step["op"] != "test");
         }
+        if self.broken == Broken::HandBackByVersion {
+            patch[0] =
+                json!({ "op": "test", "path": "/metadata/resourceVersion", "value": self.seen_version });
+        }
         let set = self.set(&key).ok_or(Trouble::NotFound)?;
-        let mut object = json!({ "spec": { "patchID": set.patch_id, "replicas": set.replicas } });
-        let before = World::stored(set);
+        let (before, version) = (World::stored(set), set.meta.version);
+        if self.broken == Broken::NeverHandedBack {
+            let watched = self.watched.get(&order.place.uid);
+            let generation = watched.and_then(|watched| watched.generation(version)).unwrap();
+            return Ok(Answer::Returned { generation });
+        }
+        let mut object = json!({
+            "metadata": { "resourceVersion": version },
+            "spec": { "patchID": set.patch_id, "replicas": set.replicas },
+        });
         let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
-        json_patch::patch(&mut object, &patch).map_err(|_| Trouble::Conflict)?;
+        if json_patch::patch(&mut object, &patch).is_err() {
+            self.check_refused(&key, before, generation);
+            return Err(Trouble::Conflict);
+        }
         let number = |field: &str| object["spec"][field].as_i64().unwrap();
         let (replicas, patch_id) = (number("replicas"), number("patchID"));
         self.tell(|_| format!("{} is handed back as {replicas}/{patch_id}", key.name));
         self.check_hand_back(&key, before, generation);
+        let uid = order.place.uid.as_str();
+        self.watched.get_mut(uid).into_iter().for_each(|watched| watched.is_returning = true);
         self.change(Kind::RunnerSet, &key, move |object| {
             if let Some(set) = object.runner_set_mut() {
                 (set.replicas, set.patch_id) = (replicas, patch_id);
             }
         })?;
         self.note();
+        self.watched.get_mut(uid).into_iter().for_each(|watched| watched.is_returning = false);
         let version = self.set(&key).map(|set| (set.meta.uid.to_string(), set.meta.version));
         let (uid, version) = version.ok_or(Trouble::NotFound)?;
         let generation = self.watched.get(&uid).and_then(|watched| watched.generation(version));

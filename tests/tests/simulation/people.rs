@@ -1,4 +1,4 @@
-//! Who acts beside ARC's manager and us: the listeners behind the webhook, the kubelet, jobs, and whoever makes trouble.
+//! Who acts beside ARC's manager and us: the listeners behind the webhook, jobs, and whoever makes trouble.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +6,7 @@ use std::time::Duration;
 use headstart_externals::pin::Generation;
 use headstart_tests::actions_service::JobState;
 use headstart_tests::arc::apply::patch_set;
-use headstart_tests::arc::model::manager::Change;
-use headstart_tests::arc::model::{Container, Key, Kind, Listener, Object, Phase, Text};
+use headstart_tests::arc::model::{Key, Kind, Listener, Object, Phase, Text};
 
 use super::world::{Event, NAMESPACE, Reign, World, ms};
 
@@ -16,6 +15,10 @@ const POLL: Duration = Duration::from_secs(50);
 
 /// From the end of one leader to the next one, at least.
 const HAND_OVER: Duration = Duration::from_secs(4);
+
+/// How long a leader goes on that cannot renew its Lease, and when another one takes over.
+const STEP_DOWN: Duration = Duration::from_secs(10);
+const TAKE_OVER: Duration = Duration::from_secs(17);
 
 /// Something that somebody does to the world.
 #[derive(Clone, Debug)]
@@ -32,6 +35,9 @@ pub(crate) enum Act {
     /// A generation is stored raw, and so soon after it the next one pinned, whatever the webhook would say.
     PinnedAfterRaw(usize, Duration),
     Pinned(usize),
+    /// A generation is stored raw, and so soon after it the listener writes the next one, over which the webhook decides.
+    AskedAfterRaw(usize, Duration),
+    Asked(usize),
     /// Somebody deletes an idle runner.
     RunnerDeleted(usize),
     Quota(Option<usize>),
@@ -39,6 +45,11 @@ pub(crate) enum Act {
     LeaderStarts,
     LeaderDies,
     RenewalsStop,
+    /// The leader is cut off from both its upstreams until then.
+    Cut(Duration),
+    /// It could not renew its Lease for so long that it steps down.
+    StepsDown(u32),
+    Healed,
     /// There are no faults any more.
     Peace,
     /// One heartbeat later.
@@ -57,11 +68,11 @@ pub(crate) struct Played {
     pub(crate) last: Option<(i64, i64)>,
     /// How often a listener began to count anew.
     pub(crate) life: u32,
-    listener: Option<Listener>,
-    object: Option<(Text, Text)>,
+    pub(crate) listener: Option<Listener>,
+    pub(crate) object: Option<(Text, Text)>,
     is_busy: bool,
     is_message: bool,
-    next: Option<Duration>,
+    pub(crate) next: Option<Duration>,
     known: (usize, usize),
     /// Jobs that run, by the registration of their runner.
     scheduled: BTreeMap<i64, i64>,
@@ -123,11 +134,14 @@ impl World {
                 self.played[which].is_asked = true;
                 self.engine_is_due();
             }
-            Act::PinnedAfterRaw(which, wait) => self.pinned_after_raw(which, wait),
+            Act::PinnedAfterRaw(which, wait) => self.soon_after_raw(which, wait, Act::Pinned(which)),
             Act::Pinned(which) => self.pinned_unseen(which),
+            Act::AskedAfterRaw(which, wait) => self.soon_after_raw(which, wait, Act::Asked(which)),
+            Act::Asked(which) => self.asked_again(which),
             Act::RunnerDeleted(which) => self.runner_is_deleted(which),
             Act::Quota(most) => self.store.set_pod_quota(most),
             Act::ManagerRestarts => self.restart_manager(),
+            Act::LeaderStarts if self.is_alone => {}
             Act::LeaderStarts => {
                 // The Lease expires first, or its holder lets go of it once its calls are done.
                 match self.died.map(|died| died + HAND_OVER) {
@@ -146,9 +160,17 @@ impl World {
                     self.after(wait, Event::Act(Act::LeaderDies));
                 }
             }
+            Act::Cut(until) => self.cut_off(until),
+            Act::StepsDown(term) if self.cut == Some(term) => self.leader_dies(),
+            Act::StepsDown(_) => {}
+            Act::Healed => {
+                if self.is_cut_off() && self.leader.is_some() {
+                    self.reign();
+                }
+                self.cut = None;
+            }
             Act::Peace => {
-                (self.manners.faults, self.manners.past_webhook) = (0, 0);
-                self.manners.partition = None;
+                (self.manners.faults, self.manners.past_webhook, self.manners.losses) = (0, 0, 0);
                 self.store.set_pod_quota(None);
             }
             Act::Calm => {
@@ -172,7 +194,23 @@ impl World {
         drop(changed);
     }
 
-    fn pinned_after_raw(&mut self, which: usize, wait: Duration) {
+    /// The leader is cut off: no call, no watch, no renewal and nothing published gets through.
+    fn cut_off(&mut self, until: Duration) {
+        if self.leader.is_none() {
+            return;
+        }
+        let (now, term) = (self.now, self.term);
+        self.cut = Some(term);
+        self.cut_watches(until);
+        self.reigns.iter_mut().for_each(|reign| _ = reign.until.get_or_insert(now));
+        self.after(STEP_DOWN, Event::Act(Act::StepsDown(term)));
+        if now + TAKE_OVER < self.manners.end {
+            self.after(TAKE_OVER, Event::Act(Act::LeaderStarts));
+        }
+    }
+
+    /// A generation is stored raw, and the next one follows soon.
+    fn soon_after_raw(&mut self, which: usize, wait: Duration, next: Act) {
         let set = self.played[which].scale_set_id;
         let most = self.manners.most;
         let Some(key) = self.played[which].runner_set() else { return };
@@ -183,9 +221,14 @@ impl World {
         if let Some((replicas, patch_id)) = self.next_patch(which) {
             self.write(which, &key, (replicas, patch_id), None);
             self.played[which].is_busy = true;
-            self.after(wait, Event::Act(Act::Pinned(which)));
+            self.after(wait, Event::Act(next));
         }
         self.jobs_moved(which);
+    }
+
+    fn asked_again(&mut self, which: usize) {
+        let Some(patch) = self.next_patch(which) else { return };
+        self.listener_writes(which, self.played[which].life, patch, false);
     }
 
     fn pinned_unseen(&mut self, which: usize) {
@@ -195,7 +238,8 @@ impl World {
             return;
         }
         if let Some((replicas, patch_id)) = self.next_patch(which) {
-            self.write(which, &key, (replicas, patch_id), Generation::pinnable(replicas, patch_id));
+            let pinned = Generation::pinnable(replicas, patch_id).filter(|_| !self.is_alone);
+            self.write(which, &key, (replicas, patch_id), pinned);
         }
         self.hear_after(which, POLL);
     }
@@ -214,7 +258,7 @@ impl World {
         }
     }
 
-    fn listener_starts(&mut self, which: usize, wait: Duration) {
+    pub(crate) fn listener_starts(&mut self, which: usize, wait: Duration) {
         let played = &mut self.played[which];
         if played.object.is_none() {
             return;
@@ -331,7 +375,7 @@ impl World {
     }
 
     /// Jobs of a scale set were assigned, started or completed.
-    fn jobs_moved(&mut self, which: usize) {
+    pub(crate) fn jobs_moved(&mut self, which: usize) {
         let set = self.played[which].scale_set_id;
         let running = self.service.jobs(set).filter_map(|job| match job.state {
             JobState::Running(agent) => Some((job.id, agent)),
@@ -340,7 +384,8 @@ impl World {
         let running: Vec<(i64, i64)> = running.collect();
         for (job, agent) in running {
             if self.played[which].scheduled.insert(job, agent).is_none() {
-                let wait = self.between(200, 20_000);
+                let (least, most) = self.manners.job;
+                let wait = self.between(least, most);
                 self.after(wait, Event::JobEnds(set, job));
             }
         }
@@ -349,7 +394,7 @@ impl World {
         self.hear_after(which, wait);
     }
 
-    fn which(&self, set: i64) -> usize {
+    pub(crate) fn which(&self, set: i64) -> usize {
         self.played.iter().position(|played| played.scale_set_id == set).unwrap()
     }
 
@@ -377,74 +422,6 @@ impl World {
             for job in open.map(|job| job.id).collect::<Vec<i64>>() {
                 self.job_ends(set, job);
             }
-        }
-    }
-
-    fn exits(&mut self, key: &Key, code: i32) {
-        let exited = self.store.update(Kind::Pod, key, None, |object| {
-            if let Some(pod) = object.pod_mut() {
-                (pod.ready, pod.container) = (false, Container::Exited(code));
-            }
-            Ok(())
-        });
-        drop(exited);
-    }
-
-    /// What the kubelet does of its own, and listeners' pods.
-    pub(crate) fn kubelet(&mut self, change: &Change) {
-        let Change::Put(object) = change else { return };
-        match &**object {
-            Object::Pod(pod) => {
-                let key = pod.meta.key.clone();
-                if pod.meta.deleting {
-                    self.after(ms(1), Event::PodGone(key));
-                } else if pod.phase == Phase::Empty && pod.container == Container::Unknown {
-                    let wait = self.between(20, 400);
-                    self.after(wait, Event::PodRuns(key));
-                }
-            }
-            Object::Listener(listener) => {
-                let Some(which) = self.played.iter().position(|it| it.key == listener.scale_set) else {
-                    return;
-                };
-                let played = &mut self.played[which];
-                if listener.meta.deleting {
-                    played.life += 1;
-                    (played.object, played.listener, played.next) = (None, None, None);
-                } else if played.object.as_ref().is_none_or(|(uid, _)| *uid != listener.meta.uid) {
-                    played.object = Some((listener.meta.uid.clone(), listener.runner_set.clone()));
-                    let wait = self.between(100, 1_500);
-                    self.listener_starts(which, wait);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A pod starts: its runner connects with what its Secret says.
-    pub(crate) fn pod_runs(&mut self, key: &Key) {
-        let pod = self.store.get(Kind::Pod, key).and_then(Object::pod);
-        if pod.is_none_or(|pod| pod.meta.deleting || pod.phase != Phase::Empty) {
-            return;
-        }
-        let secret = self.store.get(Kind::Secret, key).and_then(Object::secret);
-        let Some(id) = secret.map(|secret| secret.runner_id) else {
-            // The kubelet waits for it.
-            return self.after(ms(2_000), Event::PodRuns(key.clone()));
-        };
-        let agent = id.and_then(|id| self.service.agent_by_id(id));
-        let Some(set) = agent.filter(|agent| agent.name == *key.name).map(|agent| agent.set) else {
-            self.tell(|_| format!("{} cannot connect", key.name));
-            return self.exits(key, 1);
-        };
-        let ran = self.store.update(Kind::Pod, key, None, |object| {
-            if let Some(pod) = object.pod_mut() {
-                (pod.phase, pod.ready, pod.container) = (Phase::Running, true, Container::Alive);
-            }
-            Ok(())
-        });
-        if ran.is_ok() && self.service.online(&key.name, self.now) {
-            self.jobs_moved(self.which(set));
         }
     }
 

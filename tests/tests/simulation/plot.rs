@@ -1,5 +1,6 @@
 //! What will happen in the world of a seed: how fast and how reliable everything is, and who does what when.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -26,6 +27,8 @@ pub(crate) struct Manners {
     pub(crate) our_latency: u64,
     /// Longest registration.
     pub(crate) registration: u64,
+    /// Most calls of ours at once.
+    pub(crate) concurrency: NonZeroU32,
     /// How long our calls may take.
     pub(crate) timeout: Duration,
     /// Percentage of our calls that go wrong.
@@ -40,7 +43,11 @@ pub(crate) struct Manners {
     pub(crate) has_controller: bool,
     /// Whether Pods are made by us too.
     pub(crate) with_pods: bool,
-    /// The partition of our leader from both its upstreams, from when until when.
+    /// Percentage of changes that our watches bring twice, once more or not at all.
+    pub(crate) losses: u64,
+    /// Shortest and longest job, in milliseconds.
+    pub(crate) job: (u64, u64),
+    /// When our leader is cut off from everything, from when until when.
     pub(crate) partition: Option<(Duration, Duration)>,
 }
 
@@ -64,6 +71,7 @@ impl Manners {
             our_lag: [4, 40, 100][rng.usize(..3)],
             our_latency: [10, 60, 300][rng.usize(..3)],
             registration: [2, 150, 400][rng.usize(..3)],
+            concurrency: NonZeroU32::new(rng.u32(1..=10)).unwrap(),
             timeout: [ms(3_000), ms(30_000)][rng.usize(..2)],
             faults: [0, 0, 8, 30][rng.usize(..4)],
             past_webhook: [0, 0, 20][rng.usize(..3)],
@@ -71,10 +79,13 @@ impl Manners {
             end,
             has_controller: rng.u8(..8) != 0,
             with_pods: rng.u8(..4) != 0,
+            losses: [0, 0, 4, 20][rng.usize(..4)],
+            job: (200, 20_000),
             partition: (rng.u8(..6) == 0).then(|| (from, (from + ms(rng.u64(500..20_000))).min(end))),
         };
         match focus {
             Broken::QuietGuard | Broken::OwedIgnored => manners.arc_lag = 4,
+            Broken::HandedBackUncounted => manners.arc_lag = 400,
             Broken::AllStampedAlike => (manners.with_pods, manners.past_webhook) = (true, 0),
             Broken::DeletionUnheard => manners.registration = 2_000,
             Broken::Impatience => (manners.faults, manners.timeout) = (30, ms(30_000)),
@@ -88,7 +99,8 @@ impl Manners {
 /// What happens where a rule is needed most.
 fn trouble(number: usize, focus: Broken) -> Option<Act> {
     match focus {
-        Broken::QuietGuard | Broken::OwedIgnored => Some(Act::PinnedAfterRaw(number, ms(20))),
+        Broken::QuietGuard => Some(Act::PinnedAfterRaw(number, ms(20))),
+        Broken::OwedIgnored => Some(Act::AskedAfterRaw(number, ms(20))),
         Broken::NeedCountedAnew => Some(Act::RunnerDeleted(number)),
         Broken::DeletionUnheard => Some(Act::Deleted(number)),
         Broken::AllStampedAlike => Some(Act::Quota(Some(1))),
@@ -117,6 +129,10 @@ impl World {
             let at = self.moment();
             self.at(at, Event::Act(Act::ManagerRestarts));
         }
+        if let Some((from, until)) = self.manners.partition {
+            self.at(from, Event::Act(Act::Cut(until)));
+            self.at(until, Event::Act(Act::Healed));
+        }
         self.at(end, Event::Act(Act::Peace));
         self.at(end + CALM, Event::Act(Act::Calm));
         // The garbage collector finds late what was made for an owner that was gone already.
@@ -130,7 +146,7 @@ impl World {
         ms(self.rng.u64(2_000..end))
     }
 
-    fn install(&mut self, number: usize) {
+    pub(crate) fn install(&mut self, number: usize) {
         let name = format!("set{number}");
         let scale_set_id = self.service.add_set(&name, 1);
         let key = Key::new(NAMESPACE, &name);

@@ -22,6 +22,9 @@ impl World {
         key: &Key,
         (replicas, patch_id): (i64, i64),
     ) -> Option<Generation> {
+        if self.is_alone {
+            return None;
+        }
         let known = self.known();
         let set = self.set(key)?;
         let status = set.status.unwrap_or_default();

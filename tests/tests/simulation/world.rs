@@ -15,10 +15,12 @@ use headstart_tests::arc::model::{self, Call, Flags, Key, Kind, Manager, Object,
 use headstart_tests::arc::store::Store;
 
 use super::broken::Broken;
+use super::calm::Calm;
 use super::leader::Leader;
 use super::people::{Act, Played};
 use super::plot::Manners;
 use super::rules::Watched;
+use super::watches::{Deliveries, Delivery, KINDS};
 
 /// Namespace of all runners.
 pub(crate) const NAMESPACE: &str = "runners";
@@ -39,7 +41,8 @@ pub(crate) enum Watcher {
 
 /// Something that happens at its time. Numbers say whose life it belongs to.
 pub(crate) enum Event {
-    Seen(Watcher, u32, Change),
+    Seen(u32, Change),
+    Brought(u32, Delivery),
     Listed(u32, Kind),
     Effect(u32, Ticket, Call),
     Served(u32, Ticket, Call),
@@ -57,6 +60,7 @@ pub(crate) enum Event {
     Sweeps(u32),
     Collect,
     Check(Key, Duration),
+    Lent,
     Act(Act),
 }
 
@@ -67,19 +71,36 @@ pub(crate) struct Reign {
     pub(crate) until: Option<Duration>,
 }
 
+/// What a world came to.
+pub(crate) struct Outcome {
+    /// The rule that was broken, if one was.
+    pub(crate) violation: Option<String>,
+    /// How each set was one heartbeat after the last fault, by its number.
+    pub(crate) calm: BTreeMap<usize, Calm>,
+    /// What happened, if anybody wanted to know.
+    pub(crate) story: Vec<String>,
+}
+
 /// Everything, and what happens next.
 pub(crate) struct World {
     pub(crate) now: Duration,
     pub(crate) rng: Rng,
     pub(crate) manners: Manners,
     pub(crate) broken: Broken,
+    /// Whether nobody consents to parallel creation: there is only ARC.
+    pub(crate) is_alone: bool,
     pub(crate) store: Store,
     pub(crate) service: Service,
     pub(crate) manager: Manager,
     pub(crate) flags: Flags,
     pub(crate) arc_life: u32,
+    /// When ARC's manager last began anew.
+    pub(crate) arc_restarted: Option<Duration>,
     pub(crate) leader: Option<Leader>,
     pub(crate) term: u32,
+    /// The term whose leader is cut off from everything.
+    pub(crate) cut: Option<u32>,
+    pub(crate) deliveries: Deliveries,
     /// When a leader last died.
     pub(crate) died: Option<Duration>,
     pub(crate) reigns: Vec<Reign>,
@@ -87,12 +108,16 @@ pub(crate) struct World {
     pub(crate) played: Vec<Played>,
     pub(crate) watched: BTreeMap<String, Watched>,
     pub(crate) violation: Option<String>,
+    /// How each set was one heartbeat after the last fault, by its number.
+    pub(crate) calm: BTreeMap<usize, Calm>,
     pub(crate) posted: BTreeMap<String, u32>,
+    /// The resourceVersion of the set that was last to be handed back, as the leader saw it.
+    pub(crate) seen_version: Option<u64>,
     pub(crate) ending: BTreeSet<Text>,
     /// Every name that was ever drawn by us.
     pub(crate) drawn: BTreeSet<String>,
-    /// Those of which a runner was there and is gone.
-    pub(crate) lived: BTreeSet<Text>,
+    /// When runners came to their end, by name.
+    pub(crate) lived: BTreeMap<Text, Duration>,
     next: BTreeMap<(Duration, u64), Event>,
     counter: u64,
     seen: usize,
@@ -108,30 +133,43 @@ impl World {
     pub(crate) fn new(seed: u64, broken: Broken, focus: Broken, with_story: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let manners = Manners::draw(&mut rng, focus);
+        let mut world = Self::empty(manners, rng, broken, with_story);
+        world.plot(focus);
+        world
+    }
+
+    /// A world in which nothing will happen.
+    pub(crate) fn empty(manners: Manners, mut rng: Rng, broken: Broken, with_story: bool) -> Self {
         let flags = manners.flags;
         let mut service = Service::new("http://service", 0);
         service.eager = true;
-        let mut world = Self {
+        Self {
             now: Duration::ZERO,
             manners,
             broken,
+            is_alone: false,
             store: Store::new(rng.u64(..)),
             service,
             manager: Manager::new(flags, "arc"),
             flags,
             arc_life: 0,
+            arc_restarted: None,
             leader: None,
             term: 0,
+            cut: None,
+            deliveries: Deliveries::default(),
             died: None,
             reigns: vec![],
             published: vec![],
             played: vec![],
             watched: BTreeMap::new(),
             violation: None,
+            calm: BTreeMap::new(),
             posted: BTreeMap::new(),
+            seen_version: None,
             ending: BTreeSet::new(),
             drawn: BTreeSet::new(),
-            lived: BTreeSet::new(),
+            lived: BTreeMap::new(),
             next: BTreeMap::new(),
             counter: 0,
             seen: 0,
@@ -141,24 +179,34 @@ impl World {
             is_engine_due: false,
             story: with_story.then(Vec::new),
             rng,
-        };
-        world.plot(focus);
-        world
+        }
     }
 
-    /// Lets everything happen. What rule was broken, if one was, and the story.
-    pub(crate) fn run(mut self) -> (Option<String>, Vec<String>) {
+    /// The same world as if we were not there: ARC alone.
+    pub(crate) fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
+    }
+
+    /// Lets everything happen, and tells what it came to.
+    pub(crate) fn run(mut self) -> Outcome {
+        self.play(|world, is_end| is_end || world.violation.is_some());
+        let Self { violation, calm, story, .. } = self;
+        Outcome { violation, calm, story: story.unwrap_or_default() }
+    }
+
+    /// Lets things happen until it is enough; each of them says whether it was the end.
+    pub(crate) fn play(&mut self, is_enough: impl Fn(&Self, bool) -> bool) {
         self.happened();
         while let Some(((at, _), event)) = self.next.pop_first() {
             self.now = at;
             let is_end = matches!(event, Event::Act(Act::End));
             self.happen(event);
             self.happened();
-            if is_end || self.violation.is_some() {
+            if is_enough(self, is_end) {
                 break;
             }
         }
-        (self.violation, self.story.unwrap_or_default())
     }
 
     /// Something is to happen.
@@ -196,6 +244,11 @@ impl World {
         self.is_engine_due = true;
     }
 
+    /// Whether the leader is cut off from everything.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut == Some(self.term)
+    }
+
     /// A runner set as it is stored.
     pub(crate) fn set(&self, key: &Key) -> Option<&RunnerSet> {
         self.store.get(Kind::RunnerSet, key)?.runner_set()
@@ -204,10 +257,8 @@ impl World {
     fn happen(&mut self, event: Event) {
         let now = self.now;
         match event {
-            Event::Seen(Watcher::Manager, life, change) if life == self.arc_life => {
-                self.manager.observe(change)
-            }
-            Event::Seen(Watcher::Leader, term, change) => self.leader_sees(term, change),
+            Event::Seen(life, change) if life == self.arc_life => self.manager.observe(change),
+            Event::Brought(term, delivery) => self.brought(term, delivery),
             Event::Listed(term, kind) => self.leader_lists(term, kind),
             Event::Effect(life, ticket, call) => {
                 self.arc_calls(&call);
@@ -245,6 +296,7 @@ impl World {
             Event::Sweeps(term) => self.leader_sweeps(term),
             Event::Collect => drop(self.store.collect()),
             Event::Check(key, since) => self.check_filled(&key, since),
+            Event::Lent => self.check_lent(),
             Event::Act(act) => self.act(act),
         }
     }
@@ -301,19 +353,18 @@ impl World {
         if !matches!(kind, Kind::Secret | Kind::ConfigMap) {
             let lag = self.between(1, self.manners.arc_lag);
             let at = self.arrival(Watcher::Manager, kind, lag);
-            self.at(at, Event::Seen(Watcher::Manager, self.arc_life, change.clone()));
+            self.at(at, Event::Seen(self.arc_life, change.clone()));
+            if self.rng.u64(..100) < self.manners.losses {
+                self.at(at, Event::Seen(self.arc_life, change.clone()));
+            }
         }
-        if matches!(kind, Kind::RunnerSet | Kind::Runner | Kind::Listener | Kind::ScaleSet)
-            && self.leader.as_ref().is_some_and(|leader| leader.watches(kind))
-        {
-            let lag = self.between(1, self.manners.our_lag);
-            let at = self.arrival(Watcher::Leader, kind, lag);
-            self.at(at, Event::Seen(Watcher::Leader, self.term, change));
+        if KINDS.contains(&kind) {
+            self.show_leader(&change);
         }
     }
 
     /// One watch brings what happened in its order, but watches know nothing of each other.
-    fn arrival(&mut self, watcher: Watcher, kind: Kind, lag: Duration) -> Duration {
+    pub(crate) fn arrival(&mut self, watcher: Watcher, kind: Kind, lag: Duration) -> Duration {
         let last = self.arrivals.entry((watcher, kind)).or_default();
         *last = (*last).max(self.now + lag);
         *last
@@ -324,6 +375,7 @@ impl World {
         self.tell(|_| "ARC's manager starts again".to_owned());
         self.manager = Manager::new(self.flags, "arc");
         (self.arc_life, self.arc_wake) = (self.arc_life + 1, None);
+        self.arc_restarted = Some(self.now);
         // It begins once all its caches are filled: children are there before their sets.
         let objects: Vec<Object> = [Kind::Pod, Kind::Runner, Kind::Listener, Kind::RunnerSet, Kind::ScaleSet]
             .into_iter()
@@ -332,7 +384,7 @@ impl World {
         let listed = self.now + ms(500);
         for object in objects {
             self.arrivals.insert((Watcher::Manager, object.kind()), listed);
-            self.at(listed, Event::Seen(Watcher::Manager, self.arc_life, Change::Put(object.into())));
+            self.at(listed, Event::Seen(self.arc_life, Change::Put(object.into())));
         }
     }
 

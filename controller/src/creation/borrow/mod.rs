@@ -168,12 +168,15 @@ impl Borrow {
 
     /// One of its runners is stored like this.
     pub fn runner(&mut self, view: RunnerView, now: Duration) {
+        let is_known = self.runners.contains_key(&view.name) || self.ours.contains_key(&view.name);
         if let Some(ours) = self.ours.get_mut(&view.name) {
             ours.appeared(&view.uid);
-        } else if !self.runners.contains_key(&view.name) {
-            self.foreign = now;
         }
         self.runners.insert(view.name.clone(), view);
+        if !is_known {
+            self.foreign = now;
+            self.joined();
+        }
     }
 
     /// One of its runners is not there any more.

@@ -77,7 +77,7 @@ impl Borrow {
             Phase::Making(_) if now >= self.progress + context.timing.progress_limit => {
                 self.give_back(generation, Some(Stop::NoProgress), context);
             }
-            Phase::Making(_) => {}
+            Phase::Making(_) => self.doubt(wanted(generation), self.alive()),
             Phase::Returning { generation: planned, why: None, .. } if *planned != generation => {
                 self.plan(generation, context);
             }
@@ -168,21 +168,16 @@ impl Borrow {
     /// Fixes what is missing for a generation: what exists, or may, counts; what was begun is gone on with first.
     fn plan(&mut self, generation: Generation, context: &mut Context<'_>) {
         self.told.count(self.left());
-        let wanted = usize::try_from(generation.replicas).unwrap_or(usize::MAX);
-        let alive = self.alive();
-        let need = wanted.saturating_sub(alive);
-        // Of what may or may not be posted, nothing is posted again that would be too much.
-        let in_doubt =
-            self.ours.values_mut().filter(|runner| runner.is_posting() && runner.calling.is_none());
-        in_doubt.take(alive.saturating_sub(wanted)).for_each(Runner::give_up);
-        let begun = plan::begun(&self.ours);
-        for name in begun.iter().skip(need) {
-            if let Some(runner) = self.ours.get_mut(name) {
-                runner.give_up();
-            }
+        let (wanted, mut alive) = (wanted(generation), self.alive());
+        if self.phase == Phase::Waiting {
+            // What ARC has counted and we do not see is there, and the watch is late; or it is gone, and ARC would not make it
+            // anew either before it hears of that.
+            alive = alive.max(self.view.as_ref().map_or(0, |view| view.counted));
         }
+        let need = wanted.saturating_sub(alive);
+        let begun = self.trim(wanted, alive);
         let drawn: Vec<String> =
-            (begun.len()..need).map(|_| names::runner(&self.place.name, context.rng)).collect();
+            (begun..need).map(|_| names::runner(&self.place.name, context.rng)).collect();
         self.draw(generation, drawn, context);
         // A listener that keeps changing its mind is no progress.
         if !self.is_making() {
@@ -193,6 +188,33 @@ impl Borrow {
         if self.told.plan(left, context.now) {
             context.news.push((self.place.clone(), News::Started { need: left, generation }));
         }
+    }
+
+    /// With so many alive, of what was begun no more is gone on with than is missing. Gives how many were begun.
+    fn trim(&mut self, wanted: usize, alive: usize) -> usize {
+        self.doubt(wanted, alive);
+        let begun = plan::begun(&self.ours);
+        for name in begun.iter().skip(wanted.saturating_sub(alive)) {
+            if let Some(runner) = self.ours.get_mut(name) {
+                runner.give_up();
+            }
+        }
+        begun.len()
+    }
+
+    /// Somebody else made a runner in the middle of a batch, as ARC does that was later than we waited for it: it is one of
+    /// those that were missing. One that goes is never replaced.
+    pub(super) fn joined(&mut self) {
+        if let Phase::Making(generation) = self.phase {
+            self.trim(wanted(generation), self.alive());
+        }
+    }
+
+    /// Of what may or may not be posted, nothing is posted again that would be too much.
+    fn doubt(&mut self, wanted: usize, alive: usize) {
+        let in_doubt =
+            self.ours.values_mut().filter(|runner| runner.is_posting() && runner.calling.is_none());
+        in_doubt.take(alive.saturating_sub(wanted)).for_each(Runner::give_up);
     }
 
     fn draw(&mut self, generation: Generation, drawn: Vec<String>, context: &mut Context<'_>) {
@@ -309,4 +331,9 @@ impl Borrow {
             written.is_tried || written.journal.runners.iter().any(|name| ours.contains_key(name))
         });
     }
+}
+
+/// How many runners a generation asks for.
+fn wanted(generation: Generation) -> usize {
+    usize::try_from(generation.replicas).unwrap_or(usize::MAX)
 }

@@ -57,6 +57,33 @@ fn arc_has_two_seconds_to_count() {
 }
 
 #[test]
+fn what_arc_has_counted_is_there_although_no_watch_shows_it() {
+    let mut desk = Desk::new(10);
+    desk.counted = 2;
+    desk.show(pinned(3, 7));
+    desk.pass(300);
+    desk.run(&[]);
+    assert_eq!(desk.count("register"), 1, "the watch of runners is later than that of sets");
+}
+
+#[test]
+fn what_arc_makes_in_the_middle_is_not_made_twice() {
+    let mut desk = Desk::new(1);
+    desk.show(pinned(3, 7));
+    desk.pass(300);
+    desk.run(&["register"]);
+    for name in ["a", "b"] {
+        desk.show_runner("u", name);
+    }
+    desk.run(&[]);
+    assert_eq!((desk.count("create-runner"), desk.stamps()), (1, vec![7]));
+    desk.counted = 3;
+    desk.show_set("u", pinned(3, 7));
+    desk.run(&[]);
+    assert_eq!(desk.count("hand-back"), 1);
+}
+
+#[test]
 fn what_vanishes_is_not_made_anew_until_the_next_generation() {
     let mut desk = Desk::new(10);
     desk.show(pinned(3, 7));

@@ -13,9 +13,7 @@ use super::agents::Agents;
 use super::read::{HASHES, PATCH_ID, read};
 use super::resources::{api, resource};
 use crate::arc::model::calls::{Creation, RunnerPatch};
-use crate::arc::model::{
-    Answer, Call, Failure, Generation, Key, Kind, Meta, Object, Phase, Secret, SetStatus,
-};
+use crate::arc::model::{Answer, Call, Failure, Generation, Key, Kind, Meta, Object, Secret, SetStatus};
 
 /// Who makes the calls. It knows the whole objects of which the model knows what matters.
 pub struct Actor {
@@ -309,7 +307,7 @@ fn set_status(generation: Generation, old: Option<SetStatus>, new: SetStatus) ->
         json!({
             "currentReplicas": status.current, "pendingEphemeralRunners": status.pending,
             "runningEphemeralRunners": status.running, "failedEphemeralRunners": status.failed,
-            "phase": phase(status.phase),
+            "phase": status.phase.text(),
         })
     };
     let (before, mut after) = (fields(old.unwrap_or_default()), fields(new));
@@ -323,19 +321,8 @@ fn set_status(generation: Generation, old: Option<SetStatus>, new: SetStatus) ->
 fn runner_status(patch: &RunnerPatch) -> Value {
     match patch {
         RunnerPatch::Registered(id, name) => json!({"runnerId": id, "runnerName": &**name}),
-        RunnerPatch::Phase(to, ready) => json!({"phase": phase(*to), "ready": ready}),
+        RunnerPatch::Phase(to, ready) => json!({"phase": to.text(), "ready": ready}),
         RunnerPatch::Failure(pod, _) => json!({"failures": {&**pod: Timestamp::now().to_string()}}),
-    }
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Empty => "",
-        Phase::Pending => "Pending",
-        Phase::Running => "Running",
-        Phase::Succeeded => "Succeeded",
-        Phase::Failed => "Failed",
-        Phase::Outdated => "Outdated",
     }
 }
 

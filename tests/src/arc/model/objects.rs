@@ -317,6 +317,18 @@ impl Phase {
     pub fn done(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Outdated)
     }
+
+    /// As objects say it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Empty => "",
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Outdated => "Outdated",
+        }
+    }
 }
 
 macro_rules! each {
