@@ -75,6 +75,8 @@ pub struct Borrow {
     was_raw: bool,
     /// The generation that was being made when its listener or owner went: it is never counted anew.
     stopped: Option<Generation>,
+    /// Whether more may be missing than what is made.
+    is_partial: bool,
     /// When a runner last appeared that is not ours.
     foreign: Duration,
     /// When something last went on.
@@ -105,6 +107,7 @@ impl Borrow {
             was_quiet: false,
             was_raw: false,
             stopped: None,
+            is_partial: false,
             foreign: now,
             progress: now,
             suspended_until: None,

@@ -169,10 +169,12 @@ impl Borrow {
     fn plan(&mut self, generation: Generation, context: &mut Context<'_>) {
         self.told.count(self.left());
         let (wanted, mut alive) = (wanted(generation), self.alive());
-        if self.phase == Phase::Waiting {
-            // What ARC has counted and we do not see is there, and the watch is late; or it is gone, and ARC would not make it
-            // anew either before it hears of that.
-            alive = alive.max(self.view.as_ref().map_or(0, |view| view.counted));
+        let counted = self.view.as_ref().map_or(0, |view| view.counted);
+        // What ARC has counted and we do not see is there, and the watch is late; or it is gone, and ARC's count is old. Without
+        // the last stamp ARC, which knows, makes what is missing then.
+        self.is_partial = self.phase == Phase::Waiting && counted > alive;
+        if self.is_partial {
+            alive = counted;
         }
         let need = wanted.saturating_sub(alive);
         let begun = self.trim(wanted, alive);
