@@ -21,7 +21,7 @@ pub(crate) enum Broken {
     HandBackByVersion,
     /// A set is handed back before ARC has counted its runners.
     HandedBackUncounted,
-    /// A set is never handed back, and the engine believes that it was.
+    /// A set is never handed back, the engine believes that it was, and goes on to publish it.
     NeverHandedBack,
     /// A runner whose post had no clear answer is posted again under another name.
     PostedUnderNewName,
@@ -60,6 +60,8 @@ impl Broken {
             Self::HandedBackUncounted => {
                 Timing { count_limit: Duration::ZERO, count_limit_unshielded: Duration::ZERO, ..timing }
             }
+            // It would be left to ARC for a while when nobody takes it back.
+            Self::NeverHandedBack => Timing { suspension: Duration::ZERO, ..timing },
             Self::Impatience => Timing { patience: Duration::ZERO, absence: Duration::ZERO, ..timing },
             _ => timing,
         }
