@@ -141,21 +141,17 @@ impl Borrow {
         }
     }
 
-    /// Whether ARC is surely not inside its own loop: it has counted all that we see, and makes none.
+    /// Whether ARC is surely not inside its own loop: it has counted what we see, and makes none. If it has counted more, a watch
+    /// of ours is late, or its count is: what is missing is known when they agree.
     fn is_quiet(&self, context: &Context<'_>) -> bool {
         let counted = self.view.as_ref().map_or(0, |view| view.counted);
-        self.live() <= counted && context.now >= self.foreign + context.timing.quiet
+        self.live() == counted && context.now >= self.foreign + context.timing.quiet
     }
 
     /// Fixes what is missing for a generation: what exists, or may, counts; what was begun is gone on with first.
     fn plan(&mut self, generation: Generation, context: &mut Context<'_>) {
         self.told.count(self.left());
-        let (wanted, mut alive) = (wanted(generation), self.alive());
-        if self.phase == Phase::Waiting {
-            // What ARC has counted and we do not see is there, and the watch is late; or it is gone, and ARC would not make it
-            // anew either before it hears of that.
-            alive = alive.max(self.view.as_ref().map_or(0, |view| view.counted));
-        }
+        let (wanted, alive) = (wanted(generation), self.alive());
         let need = wanted.saturating_sub(alive);
         let begun = self.trim(wanted, alive);
         let drawn: Vec<String> =
