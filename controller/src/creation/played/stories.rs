@@ -86,6 +86,21 @@ fn what_arc_makes_in_the_middle_is_not_made_twice() {
 }
 
 #[test]
+fn a_post_in_doubt_is_not_repeated_once_there_are_enough() {
+    let mut desk = Desk::new(1);
+    desk.show(pinned(1, 7));
+    desk.pass(300);
+    desk.run(&["create-runner"]);
+    desk.show_runner("u", "a");
+    desk.answer("create-runner", Answer::Trouble(Trouble::TimedOut));
+    desk.pass(5_000);
+    assert_eq!(desk.count("create-runner"), 1, "it may be there, and what ARC made is");
+    desk.pass(31_000);
+    desk.run(&[]);
+    assert_eq!((desk.count("create-runner"), desk.count("get-runner")), (1, 1));
+}
+
+#[test]
 fn what_vanishes_is_not_made_anew_until_the_next_generation() {
     let mut desk = Desk::new(10);
     desk.show(pinned(3, 7));
