@@ -91,3 +91,32 @@ impl Known {
 fn uid<K: Resource>(object: &K) -> String {
     object.meta().uid.clone().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_new_list_lacks_is_gone() {
+        let runner = |uid: &str| {
+            let metadata = ObjectMeta { uid: Some(uid.to_owned()), ..ObjectMeta::default() };
+            Runner { metadata, ..Runner::default() }
+        };
+        let mut known = Known::default();
+        let mut take =
+            |event| known.take(event, Kind::Runner, Some("n"), |runner| Seen::Runner(Box::new(runner)));
+        for uid in ["a", "b"] {
+            assert!(matches!(&take(Event::Apply(runner(uid)))[..], [Seen::Runner(_)]));
+        }
+        assert!(take(Event::Init).is_empty(), "nothing is gone before the list is whole");
+        assert!(matches!(&take(Event::InitApply(runner("b")))[..], [Seen::Runner(_)]));
+        let seen = take(Event::InitDone);
+        assert!(
+            matches!(&seen[..], [Seen::Gone(Kind::Runner, uid), Seen::Listed(Kind::Runner, Some(_))] if uid == "a"),
+            "{seen:?}"
+        );
+        assert!(
+            matches!(&take(Event::Delete(runner("b")))[..], [Seen::Gone(Kind::Runner, uid)] if uid == "b")
+        );
+    }
+}

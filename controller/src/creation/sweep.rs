@@ -78,4 +78,23 @@ mod tests {
         let left = left_over(all, |secret| secret.name == "live", |secret| secret.name == "journaled");
         assert_eq!(left.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["left"]);
     }
+
+    #[test]
+    fn what_carries_our_label_is_ours_if_it_is_made_for_a_runner() {
+        let of = |runner: &str| {
+            use base64::Engine as _;
+            let encoded = |text: &str| base64::prelude::BASE64_STANDARD.encode(text);
+            let secret = serde_json::json!({
+                "metadata": {
+                    "name": "r", "labels": { RUNNER_SET_LABEL: "u" }, "creationTimestamp": "2026-01-01T00:00:00Z",
+                },
+                "data": { "runnerName": encoded(runner), "runnerId": encoded("7") },
+            });
+            OurSecret::read(&secret, "2026-01-01T00:11:00Z".parse().unwrap())
+        };
+        let secret = of("r").unwrap();
+        assert_eq!((secret.set.as_str(), secret.age), ("u", Duration::from_secs(660)));
+        assert_eq!((secret.registration(Some(7)), secret.registration(Some(8))), (Some(7), None));
+        assert_eq!(of("another"), None);
+    }
 }

@@ -148,9 +148,8 @@ impl World {
     pub(crate) fn leader_dies(&mut self) {
         if self.leader.take().is_some() {
             self.term += 1;
-            let now = self.now;
-            self.died = Some(now);
-            self.reigns.iter_mut().for_each(|reign| _ = reign.until.get_or_insert(now));
+            self.died = Some(self.now);
+            self.renewals_stop();
         }
     }
 

@@ -8,6 +8,7 @@ mod calls;
 mod calm;
 mod kubelet;
 mod leader;
+mod lease;
 mod measured;
 mod people;
 mod plot;
@@ -126,7 +127,7 @@ noticed! {
 /// Each of the two guards is enough: what breaks a rule where the webhook does not ask what ARC owes, does not where it asks.
 #[test]
 fn without_the_quiet_guard_the_webhook_alone_guards() {
-    let found = first_failure(SAMPLE, Broken::OwedHonoured, Broken::OwedIgnored);
+    let found = first_failure(SAMPLE / 4, Broken::OwedHonoured, Broken::OwedIgnored);
     assert_eq!(
         found,
         None,
@@ -156,7 +157,7 @@ fn a_pin_soon_after_a_raw_generation_makes_exactly_100_runners() {
 #[test]
 fn arc_alone_would_have_come_to_the_same() {
     let mut compared = 0;
-    for seed in 0..200 {
+    for seed in 0..100 {
         let ours = World::new(seed, Broken::Nothing, Broken::Nothing, false).run().calm;
         let alone = World::new(seed, Broken::Nothing, Broken::Nothing, false).alone().run().calm;
         for (ours, alone) in ours.iter().filter_map(|(number, ours)| Some((ours, alone.get(number)?))) {
@@ -164,7 +165,7 @@ fn arc_alone_would_have_come_to_the_same() {
             compared += 1;
         }
     }
-    assert!(compared > 150, "{compared} sets were there in both worlds");
+    assert!(compared > 75, "{compared} sets were there in both worlds");
 }
 
 /// The sources in a folder of the repository, by path; but not this file, which names what it looks for.
@@ -183,8 +184,15 @@ fn there_is_no_second_copy_of_what_decides() {
     let both =
         ["<<", ">> 32", "fn decide", "fn pinnable", "is_live:", "SetView {", "RunnerView {", "OurSecret {"];
     // The engine alone is played without a census and without a webhook.
-    let here =
-        ["Candidate {", "Judgement {", "Standing {", "PublishedRunnerSet {", "PinDecision {", "Trust {"];
+    let here = [
+        "Candidate {",
+        "Judgement {",
+        "Standing {",
+        "PublishedRunnerSet {",
+        "PinRequest {",
+        "PinDecision {",
+        "Trust {",
+    ];
     let played = sources("controller/src/creation/played");
     let banned = simulation.iter().map(|file| (file, [&both[..], &here[..]].concat()));
     for ((path, text), banned) in banned.chain(played.iter().map(|file| (file, both.to_vec()))) {
@@ -196,7 +204,9 @@ fn there_is_no_second_copy_of_what_decides() {
     }
     let all: String = simulation.into_iter().map(|(_, text)| text).collect();
     for shipped in [
-        "decide(&request, &known.trust(self.now))",
+        "Review::parse(",
+        "decide(&asked, &known.trust(self.now))",
+        "decision.patch()",
         "known.read_lease(",
         "known.read_list(",
         "verdict::judge(&leader.census, &leader.engine, ",

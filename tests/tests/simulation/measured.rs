@@ -20,6 +20,7 @@ impl Manners {
         Self {
             flags: Flags::stock(generation),
             arc_latency: 6,
+            arc_back: 3,
             arc_lag: 2,
             our_lag: 4,
             our_latency: 10,

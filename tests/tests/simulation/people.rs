@@ -8,17 +8,10 @@ use headstart_tests::actions_service::JobState;
 use headstart_tests::arc::apply::patch_set;
 use headstart_tests::arc::model::{Key, Kind, Listener, Object, Phase, Text};
 
-use super::world::{Event, NAMESPACE, Reign, World, ms};
+use super::world::{Event, NAMESPACE, World, ms};
 
 /// The listener's long poll.
 const POLL: Duration = Duration::from_secs(50);
-
-/// From the end of one leader to the next one, at least.
-const HAND_OVER: Duration = Duration::from_secs(4);
-
-/// How long a leader goes on that cannot renew its Lease, and when another one takes over.
-const STEP_DOWN: Duration = Duration::from_secs(10);
-const TAKE_OVER: Duration = Duration::from_secs(17);
 
 /// Something that somebody does to the world.
 #[derive(Clone, Debug)]
@@ -141,34 +134,6 @@ impl World {
             Act::RunnerDeleted(which) => self.runner_is_deleted(which),
             Act::Quota(most) => self.store.set_pod_quota(most),
             Act::ManagerRestarts => self.restart_manager(),
-            Act::LeaderStarts if self.is_alone => {}
-            Act::LeaderStarts => {
-                // The Lease expires first, or its holder lets go of it once its calls are done.
-                match self.died.map(|died| died + HAND_OVER) {
-                    Some(free) if self.now < free => self.at(free, Event::Act(Act::LeaderStarts)),
-                    _ => self.leader_starts(),
-                }
-            }
-            Act::LeaderDies => self.leader_dies(),
-            Act::RenewalsStop => {
-                let now = self.now;
-                self.reigns
-                    .last_mut()
-                    .and_then(|reign| reign.until.is_none().then(|| reign.until = Some(now)));
-                let wait = self.between(2_000, 8_000);
-                if self.leader.is_some() && now + wait < self.manners.end {
-                    self.after(wait, Event::Act(Act::LeaderDies));
-                }
-            }
-            Act::Cut(until) => self.cut_off(until),
-            Act::StepsDown(term) if self.cut == Some(term) => self.leader_dies(),
-            Act::StepsDown(_) => {}
-            Act::Healed => {
-                if self.is_cut_off() && self.leader.is_some() {
-                    self.reign();
-                }
-                self.cut = None;
-            }
             Act::Peace => {
                 (self.manners.faults, self.manners.past_webhook, self.manners.losses) = (0, 0, 0);
                 self.store.set_pod_quota(None);
@@ -178,6 +143,7 @@ impl World {
                 self.all_jobs_end();
             }
             Act::End => self.check_end(),
+            about_leader => self.act_on_leader(about_leader),
         }
     }
 
@@ -194,21 +160,6 @@ impl World {
         drop(changed);
     }
 
-    /// The leader is cut off: no call, no watch, no renewal and nothing published gets through.
-    fn cut_off(&mut self, until: Duration) {
-        if self.leader.is_none() {
-            return;
-        }
-        let (now, term) = (self.now, self.term);
-        self.cut = Some(term);
-        self.cut_watches(until);
-        self.reigns.iter_mut().for_each(|reign| _ = reign.until.get_or_insert(now));
-        self.after(STEP_DOWN, Event::Act(Act::StepsDown(term)));
-        if now + TAKE_OVER < self.manners.end {
-            self.after(TAKE_OVER, Event::Act(Act::LeaderStarts));
-        }
-    }
-
     /// A generation is stored raw, and the next one follows soon.
     fn soon_after_raw(&mut self, which: usize, wait: Duration, next: Act) {
         let set = self.played[which].scale_set_id;
@@ -219,7 +170,7 @@ impl World {
             return;
         }
         if let Some((replicas, patch_id)) = self.next_patch(which) {
-            self.write(which, &key, (replicas, patch_id), None);
+            self.write(which, &key, (replicas, patch_id), (replicas, patch_id));
             self.played[which].is_busy = true;
             self.after(wait, Event::Act(next));
         }
@@ -238,8 +189,10 @@ impl World {
             return;
         }
         if let Some((replicas, patch_id)) = self.next_patch(which) {
+            let patch = (replicas, patch_id);
             let pinned = Generation::pinnable(replicas, patch_id).filter(|_| !self.is_alone);
-            self.write(which, &key, (replicas, patch_id), pinned);
+            let stored = pinned.map_or(patch, |generation| (0, generation.pinned()));
+            self.write(which, &key, patch, stored);
         }
         self.hear_after(which, POLL);
     }
@@ -350,26 +303,18 @@ impl World {
         if self.set(&key).is_none() {
             return self.listener_starts(which, ms(3_000));
         }
-        let pinned = if is_past_webhook { None } else { self.admit(which, &key, patch) };
-        self.write(which, &key, patch, pinned);
+        let stored = if is_past_webhook { patch } else { self.admit(which, &key, patch) };
+        self.write(which, &key, patch, stored);
         let is_message = self.played[which].is_message;
         let wait = if is_message { self.between(2, 60) } else { POLL };
         self.hear_after(which, wait);
     }
 
-    fn write(
-        &mut self,
-        which: usize,
-        key: &Key,
-        (replicas, patch_id): (i64, i64),
-        pinned: Option<Generation>,
-    ) {
-        self.tell(|_| {
-            format!("{} is patched to {replicas}/{patch_id}, pinned: {}", key.name, pinned.is_some())
-        });
-        let (stored, number) = pinned.map_or((replicas, patch_id), |generation| (0, generation.pinned()));
-        if patch_set(&mut self.store, key, stored, number).is_ok() {
-            self.played[which].last = Some((replicas, patch_id));
+    fn write(&mut self, which: usize, key: &Key, patch: (i64, i64), stored: (i64, i64)) {
+        let ((replicas, patch_id), is_pinned) = (patch, stored != patch);
+        self.tell(|_| format!("{} is patched to {replicas}/{patch_id}, pinned: {is_pinned}", key.name));
+        if patch_set(&mut self.store, key, stored.0, stored.1).is_ok() {
+            self.played[which].last = Some(patch);
         }
         self.note();
     }
@@ -423,11 +368,5 @@ impl World {
                 self.job_ends(set, job);
             }
         }
-    }
-
-    /// The leader's Lease begins to be renewed.
-    pub(crate) fn reign(&mut self) {
-        let holder = format!("leader-{}", self.term);
-        self.reigns.push(Reign { holder, from: self.now, until: None });
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Manners {
     pub(crate) flags: Flags,
     /// Longest call of ARC to the API server, in milliseconds.
     pub(crate) arc_latency: u64,
+    /// What an answer of the API server to ARC takes on its way back.
+    pub(crate) arc_back: u64,
     /// Longest lag of ARC's watches.
     pub(crate) arc_lag: u64,
     /// Longest lag of ours.
@@ -67,6 +69,7 @@ impl Manners {
         let mut manners = Self {
             flags,
             arc_latency: [6, 40, 120][rng.usize(..3)],
+            arc_back: 0,
             arc_lag: [4, 40, 400][rng.usize(..3)],
             our_lag: [4, 40, 100][rng.usize(..3)],
             our_latency: [10, 60, 300][rng.usize(..3)],

@@ -230,9 +230,10 @@ impl World {
         let secret = self.store.get(Kind::Secret, created.key()).and_then(Object::secret);
         let id = secret.and_then(|secret| secret.runner_id);
         let agent = self.service.agent(name).map(|agent| agent.id);
-        // A post may be carried out when its runner has lived and gone: late, or because nobody could see that. ARC takes it for
-        // one of its own.
-        let is_unseen = |end: &Duration| begun + LATE < self.now || self.is_end_unseen(name, *end, begun);
+        // A post may be carried out when its runner has lived and gone, if it left before anybody could see that. ARC takes it
+        // for one of its own.
+        let since = self.picture(begun);
+        let is_unseen = |end: &Duration| *end >= since || self.is_end_unseen(name, *end, begun);
         let is_late = self.lived.get(name).is_some_and(is_unseen);
         if !is_late && (agent.is_none() || id != agent) {
             broken.push(format!("{name} is posted with registration {agent:?} and Secret of {id:?}"));
@@ -241,7 +242,6 @@ impl World {
         if !is_owned || !runner.meta.has(RUNNER_FINALIZER) || !runner.meta.has(REGISTRATION_FINALIZER) {
             broken.push(format!("{name} is posted without its owner or its finalizers"));
         }
-        let since = self.picture(begun);
         if let Err(why) = self.is_one_too_many(uid, live, Maker::We { name, since }) {
             broken.push(why);
         }

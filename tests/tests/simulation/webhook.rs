@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headstart_externals::pin::Generation;
-use headstart_tests::arc::model::{Key, Kind, Object, Phase};
-use headstart_webhook::runner_sets::decide::{Old, PinRequest, decide};
+use headstart_tests::arc::model::{Key, Kind, Object};
+use headstart_webhook::runner_sets::decide::decide;
 use headstart_webhook::runner_sets::known::{Known, Sign};
+use headstart_webhook::runner_sets::review::Review;
+use serde_json::{Value, json};
 
 use super::broken::Broken;
 use super::world::{World, ms};
@@ -15,33 +16,48 @@ use super::world::{World, ms};
 const PERIOD: Duration = Duration::from_secs(2);
 
 impl World {
-    /// What the webhook makes of a listener's write.
-    pub(crate) fn admit(
-        &mut self,
-        which: usize,
-        key: &Key,
-        (replicas, patch_id): (i64, i64),
-    ) -> Option<Generation> {
+    /// What the webhook makes of a listener's write: `replicas` and `patchID` as they are stored.
+    pub(crate) fn admit(&mut self, which: usize, key: &Key, patch: (i64, i64)) -> (i64, i64) {
         if self.is_alone {
-            return None;
+            return patch;
         }
         let known = self.known();
-        let set = self.set(key)?;
-        let status = set.status.unwrap_or_default();
-        let owed = if self.broken == Broken::OwedIgnored { 0 } else { set.replicas };
-        let request = PinRequest {
-            uid: set.meta.uid.as_ref().into(),
-            user: self.user(which)?.into(),
-            is_dry_run: false,
-            replicas,
-            patch_id,
-            is_deleting: set.meta.deleting,
-            is_outdated: status.phase == Phase::Outdated,
-            old: Old { replicas: owed, patch_id: set.patch_id, current_replicas: status.current },
-        };
-        let decision = decide(&request, &known.trust(self.now));
+        let Some(review) = self.review(which, key, patch) else { return patch };
+        let body = review.to_string();
+        let asked = Review::parse(body.as_bytes(), true).unwrap().asked.unwrap();
+        let decision = decide(&asked, &known.trust(self.now));
         self.tell(|_| format!("the webhook says {:?}", decision.reason));
-        decision.pinned
+        let mut object = review["request"]["object"].clone();
+        json_patch::patch(&mut object, &decision.patch()).unwrap();
+        let number = |field: &str| object["spec"][field].as_i64().unwrap();
+        (number("replicas"), number("patchID"))
+    }
+
+    /// What the API server asks the webhook.
+    fn review(&self, which: usize, key: &Key, (replicas, patch_id): (i64, i64)) -> Option<Value> {
+        let set = self.set(key)?;
+        let owed = if self.broken == Broken::OwedIgnored { 0 } else { set.replicas };
+        let object = |replicas: i64, patch_id: i64| {
+            json!({
+                "metadata": {
+                    "uid": *set.meta.uid,
+                    "deletionTimestamp": set.meta.deleting.then_some("2026-01-01T00:00:00Z"),
+                },
+                "spec": { "replicas": replicas, "patchID": patch_id },
+                "status": set.status.map(|status| {
+                    json!({ "currentReplicas": status.current, "phase": status.phase.text() })
+                }),
+            })
+        };
+        Some(json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "request", "operation": "UPDATE", "namespace": *key.namespace, "name": *key.name,
+                "kind": { "group": "actions.github.com", "version": "v1alpha1", "kind": "EphemeralRunnerSet" },
+                "userInfo": { "username": self.user(which)? },
+                "object": object(replicas, patch_id), "oldObject": object(owed, set.patch_id),
+            },
+        }))
     }
 
     /// A listener's pod runs as the ServiceAccount of its own name.

@@ -263,8 +263,11 @@ impl World {
             Event::Effect(life, ticket, call) => {
                 self.arc_calls(&call);
                 let answer = stored(&mut self.store, self.flags.generation, call, now);
-                if life == self.arc_life {
-                    self.manager.answer(ticket, &answer, now);
+                match self.manners.arc_back {
+                    // At once: before any watch shows what was done.
+                    0 if life == self.arc_life => self.manager.answer(ticket, &answer, now),
+                    0 => {}
+                    back => self.after(ms(back), Event::ArcAnswer(life, ticket, answer)),
                 }
             }
             Event::Served(life, ticket, call) => {

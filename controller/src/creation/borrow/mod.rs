@@ -75,8 +75,6 @@ pub struct Borrow {
     was_raw: bool,
     /// The generation that was being made when its listener or owner went: it is never counted anew.
     stopped: Option<Generation>,
-    /// Whether more may be missing than what is made.
-    is_partial: bool,
     /// When a runner last appeared that is not ours.
     foreign: Duration,
     /// When something last went on.
@@ -107,7 +105,6 @@ impl Borrow {
             was_quiet: false,
             was_raw: false,
             stopped: None,
-            is_partial: false,
             foreign: now,
             progress: now,
             suspended_until: None,
@@ -270,8 +267,7 @@ impl Borrow {
         let set = match &self.phase {
             Phase::Waiting => {
                 let limit = self.progress + timing.progress_limit;
-                let quiet = [timing.quiet, timing.quiet_uncounted].map(|quiet| self.foreign + quiet);
-                [self.pinned.unwrap_or(now) + timing.quiet_limit, limit].into_iter().chain(quiet).collect()
+                vec![self.pinned.unwrap_or(now) + timing.quiet_limit, self.foreign + timing.quiet, limit]
             }
             Phase::Making(_) => vec![self.progress + timing.progress_limit],
             Phase::Returning { since, .. } => {

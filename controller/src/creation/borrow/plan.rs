@@ -74,8 +74,7 @@ fn journals(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
 }
 
 /// Posts of EphemeralRunners. All carry the stamp before the generation's own but the last, which is posted once all others
-/// are there: so ARC makes what is missing after a hand-back that comes early, and nothing after one that does not. Where more
-/// may be missing than is made, none carries it.
+/// are there: so ARC makes what is missing after a hand-back that comes early, and nothing after one that does not.
 fn posts(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
     let (Phase::Making(generation) | Phase::Returning { generation, .. }) = &borrow.phase else { return };
     let last = i64::from(generation.patch_id);
@@ -89,9 +88,7 @@ fn posts(borrow: &Borrow, context: &Context<'_>, wishes: &mut Vec<Wish>) {
     }
     let left = borrow.ours.values().filter(|runner| runner.is_left() && !runner.is_posted()).count();
     let mut fresh = ready().filter(|runner| !runner.is_posting());
-    if borrow.is_partial {
-        fresh.for_each(|runner| post(runner, last - 1));
-    } else if left > 1 {
+    if left > 1 {
         fresh.take(left - 1).for_each(|runner| post(runner, last - 1));
     } else if borrow.ours.values().all(|runner| !runner.is_posted() || runner.has_runner()) {
         fresh.next().into_iter().for_each(|runner| post(runner, last));

@@ -12,8 +12,6 @@ use crate::creation::report::News;
 pub struct Timing {
     /// For how long nobody else may have made a runner before we begin.
     pub quiet: Duration,
-    /// The same where ARC's count is above what we see: it may be old, and ARC at work.
-    pub quiet_uncounted: Duration,
     /// How long we wait for that.
     pub quiet_limit: Duration,
     /// How long ARC may take to count our runners before we hand back all the same.
@@ -34,7 +32,6 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             quiet: Duration::from_millis(300),
-            quiet_uncounted: Duration::from_secs(1),
             quiet_limit: Duration::from_secs(2),
             count_limit: Duration::from_secs(2),
             count_limit_unshielded: Duration::from_secs(15),

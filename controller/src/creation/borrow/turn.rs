@@ -1,12 +1,11 @@
 //! How a runner set goes from one phase to the next. Pure.
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use headstart_externals::pin::{Generation, Stored};
 
 use super::plan;
-use super::{Borrow, Context, Pending, Phase, Timing, Written};
+use super::{Borrow, Context, Pending, Phase, Written};
 use crate::creation::journal::{Heading, Journal};
 use crate::creation::names;
 use crate::creation::report::{News, Stop};
@@ -154,28 +153,17 @@ impl Borrow {
         }
     }
 
-    /// Whether ARC is surely not inside its own loop: it has counted all that we see, and makes none.
+    /// Whether ARC is surely not inside its own loop: it has counted what we see, and makes none. If it has counted more, a watch
+    /// of ours is late, or its count is: what is missing is known when they agree.
     fn is_quiet(&self, context: &Context<'_>) -> bool {
-        let (live, counted) = (self.live(), self.view.as_ref().map_or(0, |view| view.counted));
-        let Timing { quiet, quiet_uncounted, .. } = *context.timing;
-        match live.cmp(&counted) {
-            Ordering::Less => context.now >= self.foreign + quiet_uncounted,
-            Ordering::Equal => context.now >= self.foreign + quiet,
-            Ordering::Greater => false,
-        }
+        let counted = self.view.as_ref().map_or(0, |view| view.counted);
+        self.live() == counted && context.now >= self.foreign + context.timing.quiet
     }
 
     /// Fixes what is missing for a generation: what exists, or may, counts; what was begun is gone on with first.
     fn plan(&mut self, generation: Generation, context: &mut Context<'_>) {
         self.told.count(self.left());
-        let (wanted, mut alive) = (wanted(generation), self.alive());
-        let counted = self.view.as_ref().map_or(0, |view| view.counted);
-        // What ARC has counted and we do not see is there, and the watch is late; or it is gone, and ARC's count is old. Without
-        // the last stamp ARC, which knows, makes what is missing then.
-        self.is_partial = self.phase == Phase::Waiting && counted > alive;
-        if self.is_partial {
-            alive = counted;
-        }
+        let (wanted, alive) = (wanted(generation), self.alive());
         let need = wanted.saturating_sub(alive);
         let begun = self.trim(wanted, alive);
         let drawn: Vec<String> =

@@ -213,17 +213,3 @@ fn without_a_runner_of_the_last_number_arc_has_longer_to_count() {
     desk.step();
     assert_eq!(desk.count("hand-back"), 1);
 }
-
-/// Thirty ended, and ARC's count of them is old: it may be inside its loop.
-#[test]
-fn a_count_above_what_is_there_asks_for_a_longer_rest() {
-    let mut desk = Desk::new(4);
-    desk.counted = 5;
-    desk.show_runner("u", "x");
-    desk.show(pinned(6, 2));
-    desk.pass(300);
-    desk.pass(600);
-    assert_eq!(desk.calls, []);
-    desk.pass(200);
-    assert_eq!(desk.count("create-journal"), 1);
-}
