@@ -21,6 +21,8 @@ pub enum Manner {
     Silent,
     /// Shakes hands, takes the request and says nothing, ever.
     SilentAfterHandshake,
+    /// The same for requests to this path; answers others as the webhook does.
+    SilentTo(&'static str),
     /// Speaks no TLS.
     Babbling,
     /// Answers with what this makes of the webhook's own answer; with nothing, the connection just ends.
@@ -110,14 +112,19 @@ impl Behind {
         }
         let Ok(mut stream) = tls.accept(stream).await else { return };
         let Some((path, body)) = request(&mut stream).await else { return };
-        match manner {
-            Manner::Answering(make) => {
+        let make = match manner {
+            Manner::Answering(make) => Some(make),
+            Manner::SilentTo(silent) if !path.starts_with(silent) => Some(as_it_is as fn(&str) -> Vec<u8>),
+            _ => None,
+        };
+        match make {
+            Some(make) => {
                 let answer = self.client.post(format!("{}{path}", self.url)).body(body).send().await;
                 let Ok(answer) = answer else { return };
                 let _ = stream.write_all(&make(&answer.text().await.unwrap())).await;
                 let _ = stream.shutdown().await;
             }
-            _ => {
+            None => {
                 let mut cut = std::pin::pin!(self.held.cut.notified());
                 cut.as_mut().enable();
                 self.held.count.fetch_add(1, Ordering::SeqCst);

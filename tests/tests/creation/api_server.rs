@@ -182,7 +182,7 @@ async fn a_quota_lets_only_some_pods_in() {
     let pods = it.scenario.timeline.most(Milestone::Pod);
     assert!((made - 1..=fit).contains(&pods), "{pods} pods of {fit}, and {note}");
     stage.control_plane.apply(&quota(runners).to_string()).unwrap();
-    it.settles_without_others(runners).await;
+    it.settles_after_a_part(runners).await;
     it.ends().await;
     Stage::retire(controller).await;
 }

@@ -118,7 +118,7 @@ async fn it_is_away_for_a_while() {
     stage.companion.pins("one", 0).await;
     stage.service.with(|service, _| service.faults.clear());
     stage.registrations_take(0);
-    it.settles_without_others(16).await;
+    it.settles_after_a_part(16).await;
     it.ends().await;
     Stage::retire(controller).await;
 }
@@ -142,7 +142,7 @@ async fn out_of_reach(harm: Harm, seconds: u64) {
     })
     .await;
     it.tells("RunnerCreationBreakerOpen").await;
-    it.settles_without_others(16).await;
+    it.settles_after_a_part(16).await;
     it.ends().await;
     Stage::retire(controller).await;
 }

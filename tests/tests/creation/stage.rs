@@ -242,6 +242,13 @@ impl Watched<'_> {
         self.scenario.made_no_other(runners);
     }
 
+    /// As [`Self::settles`] after a batch that ended early: what was begun was unmade, but no EphemeralRunner was ever there
+    /// beside those that are.
+    pub(crate) async fn settles_after_a_part(&self, runners: usize) {
+        self.settles(runners).await;
+        assert_eq!(self.scenario.timeline.ever(Milestone::Runner), runners);
+    }
+
     async fn secrets_are_owned(&self) -> Option<()> {
         let secrets: Api<Secret> = Api::namespaced(self.stage.client.clone(), self.namespace.name());
         let ours = secrets.list(&ListParams::default().labels(RUNNER_SET_LABEL)).await.ok()?;

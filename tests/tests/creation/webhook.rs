@@ -1,7 +1,7 @@
 //! The webhook is away, slow, or dies: ARC makes the runners, or the controller those that were left to it.
 
 use headstart_tests::arc::timeline::Milestone;
-use headstart_tests::front::{Front, Manner};
+use headstart_tests::front::{Front, Manner, as_it_is};
 use headstart_tests::process::Process;
 use headstart_tests::wait::until;
 
@@ -36,10 +36,11 @@ async fn killed_amid(stage: &Stage, front: Option<&Front>, controller: &Process)
             it.scenario.ask(4);
         }
         Some(front) => {
-            front.behave(Manner::SilentAfterHandshake);
+            front.behave(Manner::SilentTo("/mutate/runnersets"));
             it.scenario.ask(4);
             until("its word is reviewed", || async { (front.held() > 0).then_some(()) }).await;
             webhook.strike();
+            front.behave(Manner::Answering(as_it_is));
             front.cut();
         }
     }
