@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use headstart_externals::pin::Stored;
+use headstart_tests::arc::model::Call;
 use headstart_tests::arc::model::calls::Creation;
-use headstart_tests::arc::model::{Call, Kind, Object};
 
 use super::rules::Watched;
 use super::world::{World, ms};
@@ -29,10 +28,6 @@ pub(crate) enum Cause {
     Amid,
     /// ARC's manager began anew, and does not know what it had under way.
     ManagerBeganAnew,
-    /// The listener counts from 0 again, below the stamps of runners that live (arc.md §2.1).
-    StampsAbove,
-    /// Generation 0: ARC knows no shield, and takes away again what was too much (arc.md §2.1).
-    NumberZero,
     /// The listener has not said yet that a job is over, and ARC goes by what is stored.
     ListenerBehind,
     /// ARC has just made some itself, and its cache does not show them: only one that carries the number of the generation that is
@@ -105,17 +100,7 @@ impl World {
             Maker::Arc if watched.last_end.is_some_and(|at| self.now < at + self.arcs_lag()) => {
                 Some(Cause::GoneCounted)
             }
-            Maker::Arc => {
-                let Some((_, Stored::Raw { patch_id, .. })) = watched.history.last() else { return None };
-                if *patch_id == 0 {
-                    return Some(Cause::NumberZero);
-                }
-                let runners = self.store.of_kind(Kind::Runner).filter_map(Object::runner);
-                let own = runners
-                    .filter(|runner| runner.meta.owner_of(Kind::RunnerSet).as_ref() == Some(&watched.key));
-                let is_above = own.filter_map(|runner| runner.patch_id).any(|stamp| stamp > *patch_id);
-                is_above.then_some(Cause::StampsAbove)
-            }
+            Maker::Arc => None,
         }
     }
 
