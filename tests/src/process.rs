@@ -77,6 +77,16 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Lets it stand still, as a machine does that is short of everything.
+    pub fn stand_still(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// Sends SIGKILL, and does not wait.
     pub fn strike(&self) {
         kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();

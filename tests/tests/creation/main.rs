@@ -8,6 +8,7 @@ mod api_server;
 mod burst;
 mod changes;
 mod kills;
+mod leftovers;
 mod replicas;
 mod service;
 mod stage;

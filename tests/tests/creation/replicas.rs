@@ -2,6 +2,8 @@
 
 use headstart_tests::arc::IsSetUp as _;
 
+use headstart_tests::wait::until;
+
 use crate::stage::{HEARTBEAT, SLOW, Stage, counts};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,6 +20,28 @@ async fn one_is_killed_and_the_next_one_finishes() {
     counts(&second, r#"headstart_creation_batches_total{outcome="complete"}"#, 1.0).await;
     it.ends().await;
     Stage::retire(second).await;
+}
+
+/// A leader that stands still hears nothing of its successor, and still knows everything that it wanted to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stands_still_and_wakes_up_when_the_next_one_has_finished() {
+    let stage = Stage::new().await;
+    let first = stage.leader("one", SLOW).await;
+    let second = stage.companion.controller("two", SLOW);
+    let it = stage.amid(24, 5).await;
+    first.stand_still();
+    second.says("leading").await;
+    it.settles_without_others(24).await;
+    first.go_on();
+    until("it knows that it leads no more", || async {
+        let stood = first.log().iter().any(|line| line.to_string().contains("stood still"));
+        (stood || first.has_said("lost the leadership")).then_some(())
+    })
+    .await;
+    it.settles_without_others(24).await;
+    it.ends().await;
+    Stage::retire(second).await;
+    Stage::retire(first).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,6 +49,9 @@ use tools::{Reading, Toolbox};
 /// How often what is due by the clock is looked at.
 const TICK: Duration = Duration::from_secs(2);
 
+/// The process woke up so late that another one may have settled what it knows: it begins anew. Shorter than a Lease lasts.
+const STANDSTILL: Duration = Duration::from_secs(8);
+
 /// How long calls that are under way may go on after the end of a term.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -172,6 +175,7 @@ impl Term {
         self.configure();
         let mut config = self.means.config.clone();
         while !over.has_begun() {
+            let stepped = Instant::now();
             let wake = self.step();
             tokio::select! {
                 () = over.begun() => break,
@@ -188,6 +192,11 @@ impl Term {
                 Ok(()) = config.changed() => self.configure(),
                 () = tokio::time::sleep(wake) => {}
             }
+            anyhow::ensure!(
+                stepped.elapsed() < STANDSTILL,
+                "the process stood still for {:?}; another one may lead by now. Give it processor time",
+                stepped.elapsed()
+            );
             self.catch_up()?;
         }
         self.drain().await;

@@ -1,6 +1,6 @@
 //! Looks now and then for Secrets of ours that no journal tells of and no runner has, and removes them with their registration.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,14 +20,15 @@ use headstart_externals::names::RUNNER_SET_LABEL;
 pub(super) struct Sweeper {
     kubernetes: Kubernetes,
     metrics: CreationMetrics,
-    due: Duration,
+    /// When each namespace is looked at again.
+    due: BTreeMap<String, Duration>,
     looking: JoinSet<(String, Result<Vec<OurSecret>, Trouble>)>,
     removing: JoinSet<()>,
 }
 
 impl Sweeper {
     pub(super) fn new(kubernetes: Kubernetes, metrics: CreationMetrics) -> Self {
-        Self { kubernetes, metrics, due: Duration::ZERO, looking: JoinSet::new(), removing: JoinSet::new() }
+        Self { kubernetes, metrics, due: BTreeMap::new(), looking: JoinSet::new(), removing: JoinSet::new() }
     }
 
     /// Does what is due.
@@ -48,11 +49,12 @@ impl Sweeper {
                 Err(_) => {}
             }
         }
-        if now < self.due {
-            return;
-        }
-        self.due = now + EVERY;
         for namespace in namespaces {
+            let due = self.due.entry(namespace.clone()).or_default();
+            if now < *due {
+                continue;
+            }
+            *due = now + EVERY;
             let (kubernetes, namespace) = (self.kubernetes.clone(), namespace.clone());
             self.looking.spawn(async move {
                 let looked = look(&kubernetes, &namespace).await;
