@@ -16,15 +16,17 @@ use crate::creation::tell;
 use crate::creation::verdict::{self, Given, Verdict};
 use crate::metrics::PUBLISHED;
 
-/// How often rights are asked for again.
-const RIGHTS: Duration = Duration::from_secs(120);
+/// How often rights are asked for again where all are there: each is a question of its own, and a call that is refused tells as well.
+const RIGHTS: Duration = Duration::from_secs(600);
 
 /// How often the list is written although nothing changed: others may have taken it away.
 const PUBLISH: Duration = Duration::from_secs(30);
 
 /// How soon rights are asked for again where some are missing or the API server did not answer; each time twice as late, up
-/// to [`RIGHTS`]. A binding may come right after the label, and authorizers follow it with a delay.
+/// to [`RIGHTS_PATIENCE`]. A binding may come right after the label, and authorizers follow it with a delay.
 const RIGHTS_RETRY: Duration = Duration::from_secs(2);
+
+const RIGHTS_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Namespaces whose rights are asked for at a time: in a large cluster all are due at once.
 const ASKED_AT_ONCE: usize = 4;
@@ -52,7 +54,7 @@ impl Inquiry {
             self.pause = Duration::ZERO;
             self.due = now + RIGHTS;
         } else {
-            self.pause = (self.pause * 2).clamp(RIGHTS_RETRY, RIGHTS);
+            self.pause = (self.pause * 2).clamp(RIGHTS_RETRY, RIGHTS_PATIENCE);
             self.due = now + self.pause;
         }
     }
