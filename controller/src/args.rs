@@ -146,11 +146,11 @@ pub struct ObjectArgs {
     #[arg(long, env = "HEADSTART_WEBHOOK_CONFIGURATION", default_value = "headstart", value_name = "NAME")]
     pub webhook_configuration: String,
 
-    /// Secret with the CA's keys
+    /// Secret with the CA's keys; a Role and a policy in deploy/ name it too
     #[arg(long, env = "HEADSTART_CA_SECRET", default_value = "headstart-ca", value_name = "NAME")]
     pub ca_secret: String,
 
-    /// Secret with the webhook's certificate
+    /// Secret with the webhook's certificate; a Role and a policy in deploy/ name it too
     #[arg(long, env = "HEADSTART_TLS_SECRET", default_value = "headstart-webhook-tls", value_name = "NAME")]
     pub tls_secret: String,
 

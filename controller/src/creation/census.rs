@@ -128,9 +128,9 @@ pub fn wish_of_namespace(metadata: &ObjectMeta, configured: &BTreeSet<String>) -
 }
 
 impl Census {
-    /// An AutoscalingRunnerSet is like this.
-    pub fn owner(&mut self, owner: Owner) {
-        self.owners.insert(owner.metadata.uid.clone().unwrap_or_default(), owner);
+    /// An AutoscalingRunnerSet is like this; gives how it was.
+    pub fn owner(&mut self, owner: Owner) -> Option<Owner> {
+        self.owners.insert(owner.metadata.uid.clone().unwrap_or_default(), owner)
     }
 
     /// A listener is like this.

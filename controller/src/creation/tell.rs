@@ -105,9 +105,10 @@ pub(super) fn left(set: &SetView, refusal: Refusal, tools: &Tools) {
     }
 }
 
-/// A label with another value than those that mean something.
-pub(super) fn unknown_wish(kind: &str, metadata: &ObjectMeta) {
-    if let Some(value) = census::unknown_wish(metadata) {
+/// A label with another value than those that mean something, told once.
+pub(super) fn unknown_wish(kind: &str, before: Option<&ObjectMeta>, metadata: &ObjectMeta) {
+    let is_told = |value: &str| before.and_then(census::unknown_wish) == Some(value);
+    if let Some(value) = census::unknown_wish(metadata).filter(|value| !is_told(value)) {
         let (namespace, name) = (&metadata.namespace, &metadata.name);
         tracing::warn!(
             ?namespace,

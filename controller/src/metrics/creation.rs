@@ -1,5 +1,7 @@
 //! How runners are made, in numbers; bounded labels, seconds and counts.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -21,6 +23,8 @@ pub(crate) struct CreationMetrics {
     in_flight: IntGaugeVec,
     limit: IntGaugeVec,
     breaker: IntGaugeVec,
+    /// Upstreams of which the last three tell.
+    upstreams: Arc<Mutex<BTreeSet<String>>>,
     sets: IntGaugeVec,
     pinned: IntGauge,
     handed_back: IntCounter,
@@ -83,6 +87,7 @@ impl CreationMetrics {
                 "1 while the circuit breaker of an upstream is not closed",
                 &["upstream"],
             )?,
+            upstreams: Arc::default(),
             sets: register.gauges(
                 "headstart_creation_sets",
                 "Runner sets by what they are to us: published, or why they are left to ARC",
@@ -146,11 +151,22 @@ impl CreationMetrics {
     /// What the gates and sets are like.
     pub(crate) fn look(&self, engine: &Engine) {
         self.pinned.set(i64::try_from(engine.pinned()).unwrap_or(i64::MAX));
+        let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|upstream| {
+            let is_there = engine.gates().any(|(key, _)| named(key) == upstream);
+            if !is_there {
+                // That it has no such series is no matter.
+                for family in [&self.in_flight, &self.limit, &self.breaker] {
+                    let _ = family.remove_label_values(&[upstream]);
+                }
+            }
+            is_there
+        });
         for (key, gate) in engine.gates() {
-            let upstream = match key {
-                GateKey::Kubernetes => "kubernetes",
-                GateKey::Service(host) => host.as_str(),
-            };
+            let upstream = named(key);
+            if !known.contains(upstream) {
+                known.insert(upstream.to_owned());
+            }
             self.in_flight.with_label_values(&[upstream]).set(i64::from(gate.in_flight()));
             self.limit.with_label_values(&[upstream]).set(i64::from(gate.limit()));
             let is_open = !matches!(gate.breaker(), State::Closed);
@@ -184,6 +200,14 @@ impl CreationMetrics {
         self.breaker.reset();
         self.sets.reset();
         self.pinned.set(0);
+    }
+}
+
+/// An upstream as metrics call it.
+fn named(key: &GateKey) -> &str {
+    match key {
+        GateKey::Kubernetes => "kubernetes",
+        GateKey::Service(service) => service,
     }
 }
 

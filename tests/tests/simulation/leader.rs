@@ -162,7 +162,7 @@ impl World {
             self.deliveries.shown.extend(runner.metadata.name.clone());
         }
         match seen {
-            Seen::Owner(owner) => leader.census.owner(*owner),
+            Seen::Owner(owner) => drop(leader.census.owner(*owner)),
             Seen::Listener(listener) => leader.census.listener(*listener),
             Seen::Set(set) => {
                 let Some(view) = set.view() else { return };

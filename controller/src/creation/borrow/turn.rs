@@ -9,7 +9,7 @@ use super::{Borrow, Context, Pending, Phase, Written};
 use crate::creation::journal::{Heading, Journal};
 use crate::creation::names;
 use crate::creation::report::{News, Stop};
-use crate::creation::runner::{Runner, Stage};
+use crate::creation::runner::{Goal, Runner, Stage};
 
 impl Borrow {
     /// Decides where the set stands, as often as it changes.
@@ -104,7 +104,8 @@ impl Borrow {
     /// Whether the set should have been handed back long ago.
     fn is_stuck(&self, since: Duration, context: &Context<'_>) -> bool {
         let limit = context.timing.progress_limit;
-        let is_refused = self.returning.is_some_and(|first| context.now >= first + limit);
+        let is_refused =
+            self.hand_back.failures > 0 && self.returning.is_some_and(|first| context.now >= first + limit);
         is_refused || context.now >= since + limit * 2
     }
 
@@ -175,6 +176,10 @@ impl Borrow {
         }
         self.phase = Phase::Making(generation);
         let left = self.left();
+        if left > 0 {
+            // The listener was faster with a word of its own; nobody refuses anything.
+            self.returning = None;
+        }
         if self.told.plan(left, context.now) {
             context.news.push((self.place.clone(), News::Started { need: left, generation }));
         }
@@ -202,9 +207,12 @@ impl Borrow {
 
     /// Of what may or may not be posted, nothing is posted again that would be too much.
     fn doubt(&mut self, wanted: usize, alive: usize) {
-        let in_doubt =
-            self.ours.values_mut().filter(|runner| runner.is_posting() && runner.calling.is_none());
-        in_doubt.take(alive.saturating_sub(wanted)).for_each(Runner::give_up);
+        let is_given_up = |runner: &&Runner| runner.is_posting() && runner.goal == Goal::Unmake;
+        let given_up = self.ours.values().filter(is_given_up).count();
+        let is_in_doubt =
+            |runner: &&mut Runner| runner.is_left() && runner.is_posting() && runner.calling.is_none();
+        let too_many = alive.saturating_sub(wanted).saturating_sub(given_up);
+        self.ours.values_mut().filter(is_in_doubt).take(too_many).for_each(Runner::give_up);
     }
 
     fn draw(&mut self, generation: Generation, drawn: Vec<String>, context: &mut Context<'_>) {

@@ -33,6 +33,11 @@ impl Engine {
         self.gates.iter()
     }
 
+    /// Whether Pods are made too.
+    pub fn makes_pods(&self) -> bool {
+        self.settings.with_pods
+    }
+
     /// How many calls are under way.
     pub fn in_flight(&self) -> usize {
         self.calls.len()

@@ -241,7 +241,20 @@ impl Engine {
             }
             is_kept
         });
+        self.drop_gates();
         Step { orders, wake, news: std::mem::take(&mut self.news) }
+    }
+
+    /// Gates of services that no set has any more.
+    fn drop_gates(&mut self) {
+        let Self { gates, services, calls, .. } = self;
+        gates.retain(|key, _| match key {
+            GateKey::Kubernetes => true,
+            GateKey::Service(name) => {
+                let is_used = |call: &InFlight| call.permit.as_ref().is_some_and(|(used, _)| used == key);
+                services.values().any(|service| service == name) || calls.values().any(is_used)
+            }
+        });
     }
 
     /// Lets wishes through the gates, most urgent first; sets take turns. A hand-back waits at none: it is one call for a whole

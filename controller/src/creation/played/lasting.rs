@@ -90,6 +90,27 @@ fn a_set_that_nobody_takes_back_is_not_lent_for_ever() {
     assert_eq!(stops(&desk).len(), 1);
 }
 
+/// That the listener was faster says nothing of who takes the set back later.
+#[test]
+fn a_hand_back_that_lost_a_race_is_not_held_against_the_next_one() {
+    let mut desk = Desk::new(4);
+    desk.counted = 1;
+    desk.show(pinned(1, 1));
+    desk.show_runner("u", "x");
+    desk.pass(300);
+    desk.answer("hand-back", Answer::Trouble(Trouble::Conflict));
+    desk.show(pinned(2, 2));
+    desk.run(&["register"]);
+    desk.pass(14_000);
+    desk.run(&["create-secret"]);
+    desk.pass(14_000);
+    desk.run(&[]);
+    desk.counted = 2;
+    desk.show_set("u", pinned(2, 2));
+    desk.run(&[]);
+    assert_eq!((desk.count("hand-back"), stops(&desk)), (2, vec![]));
+}
+
 #[test]
 fn a_pod_that_is_refused_again_and_again_is_left_to_arc() {
     for trouble in [Trouble::Obstructed("failed calling webhook".to_owned()), Trouble::TimedOut] {
@@ -98,7 +119,7 @@ fn a_pod_that_is_refused_again_and_again_is_left_to_arc() {
         desk.pass(300);
         desk.run(&["create-pod"]);
         let begun = desk.now;
-        for _ in 0..5 {
+        for _ in 0..7 {
             assert!(waits_for(&mut desk, "create-pod"), "{trouble:?}");
             desk.answer("create-pod", Answer::Trouble(trouble.clone()));
         }
@@ -106,7 +127,7 @@ fn a_pod_that_is_refused_again_and_again_is_left_to_arc() {
         desk.counted = 1;
         desk.show_set("u", pinned(1, 1));
         desk.run(&[]);
-        assert_eq!((desk.count("create-pod"), desk.count("hand-back")), (5, 1), "{trouble:?}");
+        assert_eq!((desk.count("create-pod"), desk.count("hand-back")), (7, 1), "{trouble:?}");
     }
 }
 

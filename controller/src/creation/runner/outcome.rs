@@ -6,7 +6,7 @@ use super::{Goal, Progress, Runner, Stage};
 use crate::creation::call::{Answer, Call, Trouble};
 
 /// After so many failures in a row a Pod is left to ARC.
-const MOST_POD_FAILURES: u32 = 4;
+const MOST_POD_FAILURES: u32 = 6;
 
 impl Runner {
     /// Takes the answer to its call. `patience` is how long a call without an answer may still be carried out.
@@ -164,7 +164,11 @@ impl Runner {
                 Stage::Made { uid: uid.clone() }
             }
             // ARC tries it as well, in its own time; nobody else has to wait for it.
-            (Call::CreatePod { .. }, _, Stage::Named { .. }) if self.failures >= MOST_POD_FAILURES => {
+            (
+                Call::CreatePod { .. },
+                Trouble::Obstructed(_) | Trouble::TimedOut | Trouble::Failed { .. },
+                Stage::Named { .. },
+            ) if self.failures >= MOST_POD_FAILURES => {
                 self.leave_to_arc();
                 return Progress::Further;
             }

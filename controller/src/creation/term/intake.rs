@@ -63,7 +63,13 @@ impl Term {
     pub(super) fn configure(&mut self) {
         let config = self.means.config.borrow_and_update().clone();
         self.judged = None;
-        self.engine.configure(config.runner_creation.level == Level::Pods);
+        let with_pods = config.runner_creation.level == Level::Pods;
+        if with_pods != self.engine.makes_pods() {
+            // It takes other rights.
+            self.inquiries.clear();
+            self.places.namespaces.values_mut().for_each(|place| place.missing = None);
+        }
+        self.engine.configure(with_pods);
         self.places.configure(&config.runner_creation.namespaces);
     }
 
@@ -72,13 +78,14 @@ impl Term {
         let now = self.now();
         match seen {
             Seen::Namespace(metadata) => {
-                tell::unknown_wish("namespace", &metadata);
-                self.places.labelled(*metadata);
+                let before = self.places.labelled((*metadata).clone());
+                tell::unknown_wish("namespace", before.as_ref(), &metadata);
                 self.judged = None;
             }
             Seen::Owner(owner) => {
-                tell::unknown_wish("AutoscalingRunnerSet", &owner.metadata);
-                self.census.owner(*owner);
+                let metadata = owner.metadata.clone();
+                let before = self.census.owner(*owner).map(|before| before.metadata);
+                tell::unknown_wish("AutoscalingRunnerSet", before.as_ref(), &metadata);
                 self.judged = None;
             }
             Seen::Listener(listener) => {

@@ -174,8 +174,14 @@ impl Term {
         self.inherit(journals);
         self.configure();
         let mut config = self.means.config.clone();
+        let mut stepped = Instant::now();
         while !over.has_begun() {
-            let stepped = Instant::now();
+            let still = stepped.elapsed();
+            anyhow::ensure!(
+                still < STANDSTILL,
+                "the process stood still for {still:?}; another one may lead by now. Give it processor time"
+            );
+            stepped = Instant::now();
             let wake = self.step();
             tokio::select! {
                 () = over.begun() => break,
@@ -192,11 +198,6 @@ impl Term {
                 Ok(()) = config.changed() => self.configure(),
                 () = tokio::time::sleep(wake) => {}
             }
-            anyhow::ensure!(
-                stepped.elapsed() < STANDSTILL,
-                "the process stood still for {:?}; another one may lead by now. Give it processor time",
-                stepped.elapsed()
-            );
             self.catch_up()?;
         }
         self.drain().await;
@@ -241,7 +242,7 @@ impl Term {
             self.judged = None;
             self.means.metrics.creation().told(news);
             let owner = self.census.owner_named(&place.namespace, &place.owner).map(tell::about);
-            self.overshoots.note(place, news, now);
+            self.overshoots.note(place, news, now, self.means.metrics.creation());
             if let (Some(event), Some(about)) = (tell::tell(place, news), owner) {
                 // They are for people; where nobody takes them, nothing stops.
                 let _ = self.events.send((about, event));

@@ -12,15 +12,16 @@ use crate::metrics::CreationMetrics;
 /// How long after a takeover runners may still appear.
 const WATCHED: Duration = Duration::from_secs(15);
 
-/// Sets that were taken over not long ago, by UID.
+/// Sets with a batch that is under way or ended not long ago, by UID.
 #[derive(Debug, Default)]
 pub(super) struct Overshoots(BTreeMap<String, Watched>);
 
 /// One of them.
 #[derive(Debug)]
 struct Watched {
-    until: Duration,
-    /// The most that was asked for since: a listener asks for fewer as jobs end, before their runners are gone.
+    /// Until when, once its batch has ended.
+    until: Option<Duration>,
+    /// The most that was asked for since the batch began: a listener asks for fewer as jobs end, before their runners are gone.
     asked: usize,
     /// The most runners too many so far.
     most: usize,
@@ -28,11 +29,21 @@ struct Watched {
 
 impl Overshoots {
     /// Something happened to a set.
-    pub(super) fn note(&mut self, place: &Place, news: &News, now: Duration) {
-        if let News::Stopped { need: 1.., .. } | News::Finished { .. } = news {
-            let until = now + WATCHED;
-            let watched = self.0.entry(place.uid.clone()).or_insert(Watched { until, asked: 0, most: 0 });
-            watched.until = until;
+    pub(super) fn note(&mut self, place: &Place, news: &News, now: Duration, metrics: &CreationMetrics) {
+        match news {
+            News::Started { generation, .. } => {
+                let asked = usize::try_from(generation.replicas).unwrap_or(usize::MAX);
+                let batch = Watched { until: None, asked, most: 0 };
+                if let Some(before) = self.0.insert(place.uid.clone(), batch) {
+                    metrics.overshot(before.most);
+                }
+            }
+            News::Stopped { need: 1.., .. } | News::Finished { .. } => {
+                if let Some(watched) = self.0.get_mut(&place.uid) {
+                    watched.until = Some(now + WATCHED);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -44,7 +55,7 @@ impl Overshoots {
             watched.most = watched.most.max(live.saturating_sub(watched.asked));
         }
         self.0.retain(|_, watched| {
-            let is_watched = now < watched.until;
+            let is_watched = watched.until.is_none_or(|until| now < until);
             if !is_watched {
                 metrics.overshot(watched.most);
             }

@@ -45,10 +45,11 @@ impl Places {
         self.extend();
     }
 
-    /// A namespace that carries our label is like this.
-    pub(super) fn labelled(&mut self, metadata: ObjectMeta) {
-        self.labelled.insert(metadata.uid.clone().unwrap_or_default(), metadata);
+    /// A namespace that carries our label is like this; gives how it was.
+    pub(super) fn labelled(&mut self, metadata: ObjectMeta) -> Option<ObjectMeta> {
+        let before = self.labelled.insert(metadata.uid.clone().unwrap_or_default(), metadata);
         self.extend();
+        before
     }
 
     /// A namespace lost our label, or is gone.
