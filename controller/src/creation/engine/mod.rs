@@ -2,6 +2,7 @@
 //! and what time it is, and says which calls to make. The process around it, and a simulation of it, do the rest.
 
 mod asked;
+mod gates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -18,6 +19,7 @@ use crate::creation::journal::Journal;
 use crate::creation::report::{News, Stop};
 use crate::creation::runner::Goal;
 use crate::creation::view::{RunnerView, SetView};
+pub use gates::GateKey;
 
 /// How runners are made.
 #[derive(Clone, Copy, Debug)]
@@ -50,15 +52,6 @@ pub struct Step {
     pub wake: Option<Duration>,
     /// What people are told.
     pub news: Vec<(Place, News)>,
-}
-
-/// Whose gate a call goes through.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum GateKey {
-    /// The API server's.
-    Kubernetes,
-    /// That of an Actions service.
-    Service(String),
 }
 
 #[derive(Debug)]
@@ -245,18 +238,6 @@ impl Engine {
         Step { orders, wake, news: std::mem::take(&mut self.news) }
     }
 
-    /// Gates of services that no set has any more.
-    fn drop_gates(&mut self) {
-        let Self { gates, services, calls, .. } = self;
-        gates.retain(|key, _| match key {
-            GateKey::Kubernetes => true,
-            GateKey::Service(name) => {
-                let is_used = |call: &InFlight| call.permit.as_ref().is_some_and(|(used, _)| used == key);
-                services.values().any(|service| service == name) || calls.values().any(is_used)
-            }
-        });
-    }
-
     /// Lets wishes through the gates, most urgent first; sets take turns. A hand-back waits at none: it is one call for a whole
     /// set, and while it waits nobody makes runners there. Gives whether a set was stopped, and when a gate
     /// opens.
@@ -370,13 +351,6 @@ impl Engine {
         let place = borrow.place().clone();
         self.with(&place, now, unix_ms, |borrow, context| borrow.stop(Stop::BreakerOpen(upstream), context));
         true
-    }
-
-    fn key(&self, uid: &str, upstream: Upstream) -> GateKey {
-        match upstream {
-            Upstream::Kubernetes => GateKey::Kubernetes,
-            Upstream::Service => GateKey::Service(self.services.get(uid).cloned().unwrap_or_default()),
-        }
     }
 
     fn with<T>(
