@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::creation::borrow::Wish;
-use crate::creation::borrow::{Borrow, Context, Place, Timing};
+use crate::creation::borrow::{Borrow, Context, Place, Timing, Wish};
 use crate::creation::call::{Answer, Call, CallId, Order, Task, Upstream};
 use crate::creation::gate::backoff::Backoff;
 use crate::creation::gate::{Admission, Gate, Permit, Signal};

@@ -34,6 +34,7 @@ use super::execute::Executor;
 use super::kubernetes::Kubernetes;
 use super::objects::RunnerSet;
 use super::publisher::Publisher;
+use super::report::{self, Stop};
 use super::tell;
 use super::watch::Watches;
 use crate::actions::Services;
@@ -241,6 +242,10 @@ impl Term {
             // It may be left to ARC for a while.
             self.judged = None;
             self.means.metrics.creation().told(news);
+            if let report::News::Stopped { why: Stop::Refused(_) | Stop::Stuck, .. } = news {
+                // A right may be gone.
+                self.inquiries.remove(&place.namespace);
+            }
             let owner = self.census.owner_named(&place.namespace, &place.owner).map(tell::about);
             self.overshoots.note(place, news, now, self.means.metrics.creation());
             if let (Some(event), Some(about)) = (tell::tell(place, news), owner) {

@@ -16,7 +16,8 @@ use crate::creation::tell;
 use crate::creation::verdict::{self, Given, Verdict};
 use crate::metrics::PUBLISHED;
 
-/// How often rights are asked for again where all are there: each is a question of its own, and a call that is refused tells as well.
+/// How often rights are asked for again where all are there: each is a question of its own. After a
+/// refusal they are asked for at once.
 const RIGHTS: Duration = Duration::from_secs(600);
 
 /// How often the list is written although nothing changed: others may have taken it away.
