@@ -233,6 +233,11 @@ impl Trouble {
         matches!(self, Self::Unavailable { .. } | Self::Failed { .. } | Self::TimedOut)
     }
 
+    /// Whether it says more than that something is, or is not, there already.
+    pub fn is_a_failure(&self) -> bool {
+        !matches!(self, Self::Exists | Self::NotFound)
+    }
+
     /// How long the upstream asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

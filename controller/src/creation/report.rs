@@ -68,6 +68,11 @@ impl Stop {
         matches!(self, Self::Deleting | Self::Gone | Self::Outdated)
     }
 
+    /// Whether what failed last says more than it does itself.
+    pub fn needs_a_cause(&self) -> bool {
+        matches!(self, Self::NoProgress | Self::BreakerOpen(_) | Self::Stuck)
+    }
+
     /// Whether people hear of it although nothing was begun.
     pub fn is_worth_telling(&self) -> bool {
         self.suspends() || matches!(self, Self::NoQuiet)
@@ -81,7 +86,10 @@ impl Stop {
             Self::Gone => "the runner set is gone".to_owned(),
             Self::Outdated => "ARC has given the runner set up".to_owned(),
             Self::Unattended => "the listener or the AutoscalingRunnerSet is gone or going".to_owned(),
-            Self::Disabled => "parallel creation is switched off or not permitted here".to_owned(),
+            Self::Disabled => {
+                "parallel creation is switched off here, or not possible for now (see the controller's log)"
+                    .to_owned()
+            }
             Self::Suspended => {
                 "the runner set is left to ARC for a while after an earlier failure".to_owned()
             }
@@ -135,5 +143,7 @@ pub enum News {
         need: usize,
         /// Why.
         why: Stop,
+        /// The call that failed last and how, where that explains it.
+        cause: Option<String>,
     },
 }

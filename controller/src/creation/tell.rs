@@ -45,13 +45,14 @@ pub(super) fn tell(place: &Place, news: &News) -> Option<news::News> {
             let note = format!("created {made} runners in {seconds:.1} s");
             Some(news::News::normal("RunnerCreationFinished", note))
         }
-        News::Stopped { made, need, why } => stopped(place, *made, *need, why),
+        News::Stopped { made, need, why, cause } => stopped(place, *made, *need, why, cause.as_deref()),
     }
 }
 
-fn stopped(place: &Place, made: usize, need: usize, why: &Stop) -> Option<news::News> {
+fn stopped(place: &Place, made: usize, need: usize, why: &Stop, cause: Option<&str>) -> Option<news::News> {
     let Place { namespace, name, .. } = place;
-    let (reason, meaning) = (why.code(), why.meaning());
+    let cause = cause.map_or_else(String::new, |cause| format!(". Failed last: {cause}"));
+    let (reason, meaning) = (why.code(), why.meaning() + &cause);
     if !why.suspends() {
         tracing::info!(namespace, set = name, made, need, reason, "stopped creating runners: {meaning}");
         return (need > 0)
@@ -93,12 +94,12 @@ pub(super) fn failed(order: &Order, trouble: &Trouble) {
     }
 }
 
-/// A set is not published. Where nobody asked for that, or it is not looked at yet, nobody wonders.
+/// A set is not published. Where it is only not looked at yet, nobody wonders.
 pub(super) fn left(set: &SetView, refusal: Refusal, tools: &Tools) {
     let (namespace, name, reason) = (&set.namespace, &set.name, refusal.code());
     let unusable = tools.template.as_ref().err().or(tools.service.as_ref().err());
     let why = unusable.filter(|_| refusal == Refusal::Unusable).map_or("", String::as_str);
-    if matches!(refusal, Refusal::SwitchedOff | Refusal::NotAsked | Refusal::NotListed) {
+    if refusal == Refusal::NotListed {
         tracing::debug!(namespace, set = name, reason, "the runners of this set are left to ARC");
     } else {
         tracing::info!(namespace, set = name, reason, why, "the runners of this set are left to ARC");

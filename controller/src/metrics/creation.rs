@@ -140,11 +140,11 @@ impl CreationMetrics {
                 self.seconds.observe(took.as_secs_f64());
                 self.runners.inc_by(*made as u64);
             }
-            News::Stopped { made, need, why } if *need > 0 || why.is_worth_telling() => {
+            News::Stopped { made, why, .. } => {
                 self.batches.with_label_values(&[why.code()]).inc();
                 self.runners.inc_by(*made as u64);
             }
-            _ => {}
+            News::Started { .. } | News::Progress { .. } => {}
         }
     }
 

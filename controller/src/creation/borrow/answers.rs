@@ -38,6 +38,11 @@ impl Borrow {
 
     /// Takes the answer to such a call.
     pub fn answered(&mut self, task: &Task, answer: Answer, pause: Duration, context: &mut Context<'_>) {
+        if let Answer::Trouble(trouble) = &answer
+            && trouble.is_a_failure()
+        {
+            self.cause = Some(format!("{}: {trouble}", task.call.code()));
+        }
         match &task.call {
             Call::HandBack(generation) => self.hand_back_answered(*generation, answer, pause, context),
             Call::CreateJournal(journal) => self.journal_written(&journal.name, answer, pause, context),

@@ -79,6 +79,8 @@ pub struct Borrow {
     foreign: Duration,
     /// When something last went on.
     progress: Duration,
+    /// The call that failed last since it was last raw, and how.
+    cause: Option<String>,
     suspended_until: Option<Duration>,
     /// Views of older generations of the object are older than our hand-back.
     returned: i64,
@@ -107,6 +109,7 @@ impl Borrow {
             stopped: None,
             foreign: now,
             progress: now,
+            cause: None,
             suspended_until: None,
             returned: 0,
             hand_back: Pending::default(),

@@ -132,6 +132,8 @@ fn urgency(runner: &Runner, call: &Call) -> u8 {
 /// What was told of a batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
+    /// Whether it began: it may turn out that nothing is needed any more.
+    is_begun: bool,
     pub(super) need: usize,
     pub(super) made: usize,
     pub(super) begun: Duration,
@@ -143,18 +145,18 @@ pub(super) struct Told {
 impl Told {
     /// So many are to be made by a new plan, on top of what is made already. Says whether a batch begins.
     pub(super) fn plan(&mut self, left: usize, now: Duration) -> bool {
-        let is_new = self.need == 0;
+        let is_new = !self.is_begun;
         if is_new {
-            *self = Self { begun: now, told: now, ..Self::default() };
+            *self = Self { is_begun: left > 0, begun: now, told: now, ..Self::default() };
         }
         // What is left of the old plan is part of the new one.
         self.need = self.made + left;
-        is_new && left > 0
+        is_new && self.is_begun
     }
 
     /// The batch, if there was one.
     pub(super) fn ended(self) -> Option<Self> {
-        (self.need > 0).then_some(self)
+        self.is_begun.then_some(self)
     }
 
     /// So many are left.

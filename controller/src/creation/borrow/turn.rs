@@ -55,7 +55,7 @@ impl Borrow {
             _ => self.stand_down(Stop::Raw, context),
         }
         (self.pinned, self.was_quiet, self.was_raw, self.stopped) = (None, false, false, None);
-        self.returning = None;
+        (self.returning, self.cause) = (None, None);
     }
 
     fn is_pinned(&mut self, generation: Generation, context: &mut Context<'_>) {
@@ -295,10 +295,12 @@ impl Borrow {
 
     fn tell_stop(&mut self, why: Stop, context: &mut Context<'_>) {
         let told = std::mem::take(&mut self.told).ended();
-        let (made, need) = told.map_or((0, 0), |told| (told.made, told.need));
-        if need > 0 || why.is_worth_telling() {
-            context.news.push((self.place.clone(), News::Stopped { made, need, why }));
+        if told.is_none() && !why.is_worth_telling() {
+            return;
         }
+        let (made, need) = told.map_or((0, 0), |told| (told.made, told.need));
+        let cause = self.cause.clone().filter(|_| why.needs_a_cause());
+        context.news.push((self.place.clone(), News::Stopped { made, need, why, cause }));
     }
 
     fn tell_progress(&mut self, context: &mut Context<'_>) {

@@ -22,6 +22,14 @@ fn stops(desk: &Desk) -> Vec<&Stop> {
         .collect()
 }
 
+/// What people are told to have failed last, where that explains a stop.
+fn causes(desk: &Desk) -> Vec<&str> {
+    desk.news
+        .iter()
+        .filter_map(|news| if let News::Stopped { cause, .. } = news { cause.as_deref() } else { None })
+        .collect()
+}
+
 /// Lets time pass until a call of that code is open, or two minutes are over.
 fn waits_for(desk: &mut Desk, code: &str) -> bool {
     for _ in 0..1_200 {
@@ -63,6 +71,7 @@ fn registrations_whose_answers_are_always_lost_are_no_progress() {
         desk.engine.answered(order.id, answer, desk.now, 0);
     }
     assert_eq!(stops(&desk), [&Stop::NoProgress]);
+    assert_eq!(causes(&desk), ["register: reset"]);
     assert!(desk.engine.is_suspended("u", desk.now));
     assert!(desk.count("register") < 20, "each one later than the one before: {}", desk.count("register"));
 }
@@ -84,6 +93,7 @@ fn a_set_that_nobody_takes_back_is_not_lent_for_ever() {
         desk.show(pinned(1, patch_id));
     }
     assert_eq!(stops(&desk), [&Stop::Stuck]);
+    assert_eq!(causes(&desk), ["hand-back: a policy"]);
     assert!(desk.engine.is_suspended("u", desk.now), "what the listener writes next is stored as it is");
     desk.show(Stored::Raw { replicas: 1, patch_id: 5 });
     desk.run(&[]);
@@ -169,6 +179,22 @@ fn obstacles_in_one_namespace_close_no_gate() {
         desk.answer("create-pod", Answer::Trouble(Trouble::Obstructed("failed calling webhook".to_owned())));
     }
     assert!(stops(&desk).is_empty(), "{:?}", desk.news);
+}
+
+#[test]
+fn a_batch_that_nobody_needs_any_more_has_an_end() {
+    let mut desk = Desk::new(4);
+    desk.show(pinned(2, 1));
+    desk.pass(300);
+    desk.run(&["register"]);
+    desk.show(pinned(0, 2));
+    desk.run(&[]);
+    desk.pass(15_000);
+    desk.run(&[]);
+    desk.show(Stored::Raw { replicas: 0, patch_id: 2 });
+    desk.step();
+    let told = &desk.news[..];
+    assert!(matches!(told, [News::Started { need: 2, .. }, News::Finished { made: 0, .. }]), "{told:?}");
 }
 
 /// A service that is down is known by the set that has it.

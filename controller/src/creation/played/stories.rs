@@ -375,8 +375,10 @@ fn an_upstream_that_is_down_ends_the_batch() {
         }
     }
     desk.step();
-    let Some(News::Stopped { made: 0, need: 9, why }) = desk.news.last() else { panic!("{:?}", desk.news) };
-    assert!(matches!(why, Stop::BreakerOpen(_)), "{why:?}");
+    let Some(News::Stopped { made: 0, need: 9, why: Stop::BreakerOpen(_), cause }) = desk.news.last() else {
+        panic!("{:?}", desk.news)
+    };
+    assert_eq!(cause.as_deref(), Some("register: no answer in time"));
     assert!(desk.now < Duration::from_secs(16));
 }
 

@@ -130,6 +130,7 @@ impl Term {
             Kind::Owner | Kind::Listener => self.census.gone(uid),
             Kind::Set => {
                 self.sets.remove(uid);
+                self.refused.remove(uid);
                 self.engine.set_gone(uid);
             }
             Kind::Runner => {

@@ -107,7 +107,7 @@ pub struct Term {
     publish_trouble: Trouble,
     publish_due: Duration,
     events: UnboundedSender<(ObjectReference, News)>,
-    /// The UID and name of every runner's set and its own name, by its UID.
+    /// The UID of every runner's set and its own name, by its UID.
     runners: HashMap<String, (String, String)>,
     overshoots: Overshoots,
     sweeper: Sweeper,

@@ -38,12 +38,12 @@ impl Overshoots {
                     metrics.overshot(before.most);
                 }
             }
-            News::Stopped { need: 1.., .. } | News::Finished { .. } => {
+            News::Stopped { .. } | News::Finished { .. } => {
                 if let Some(watched) = self.0.get_mut(&place.uid) {
                     watched.until = Some(now + WATCHED);
                 }
             }
-            _ => {}
+            News::Progress { .. } => {}
         }
     }
 
@@ -54,8 +54,8 @@ impl Overshoots {
             watched.asked = watched.asked.max(asked);
             watched.most = watched.most.max(live.saturating_sub(watched.asked));
         }
-        self.0.retain(|_, watched| {
-            let is_watched = watched.until.is_none_or(|until| now < until);
+        self.0.retain(|uid, watched| {
+            let is_watched = engine.has_set(uid) && watched.until.is_none_or(|until| now < until);
             if !is_watched {
                 metrics.overshot(watched.most);
             }

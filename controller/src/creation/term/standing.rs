@@ -16,8 +16,8 @@ use crate::creation::tell;
 use crate::creation::verdict::{self, Given, Verdict};
 use crate::metrics::PUBLISHED;
 
-/// How often rights are asked for again where all are there: each is a question of its own. After a
-/// refusal they are asked for at once.
+/// How often rights are asked for again where all are there: each is a question of its own. After a batch that a
+/// refusal ended they are asked for at once.
 const RIGHTS: Duration = Duration::from_secs(600);
 
 /// How often the list is written although nothing changed: others may have taken it away.

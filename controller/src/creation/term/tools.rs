@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headstart_runtime::trouble::Trouble;
 use kube::Client;
 use serde_json::Value;
 
@@ -41,6 +42,8 @@ struct Kit {
     due: Duration,
     failures: u32,
     is_reading: bool,
+    /// Why it could not be read again, while what is known goes on to be used.
+    trouble: Trouble,
 }
 
 impl Kit {
@@ -50,19 +53,30 @@ impl Kit {
             tracing::info!(namespace, set, "the Actions service of this set can be used again");
         }
         (self.service, self.due, self.failures) = (Some(Ok(service)), now + RENEW, 0);
+        self.trouble.is_over();
     }
 
     /// What worked goes on to be used where the failure passes.
     fn fails(&mut self, Failure { why, is_passing }: Failure, now: Duration) {
         self.due = now + (RETRY * 2_u32.pow(self.failures.min(6))).min(MOST_PATIENT);
         self.failures += 1;
+        let (namespace, set) = (&self.namespace, &self.name);
         let before = match &self.service {
-            Some(Ok(_)) if is_passing => return,
+            Some(Ok(_)) if is_passing => {
+                if self.trouble.is_news(&why) {
+                    tracing::warn!(
+                        namespace,
+                        set,
+                        why,
+                        "failed to read anew how the Actions service of this set is reached; what is known is used on"
+                    );
+                }
+                return;
+            }
             Some(Err(before)) => Some(before),
             _ => None,
         };
         if before != Some(&why) {
-            let (namespace, set) = (&self.namespace, &self.name);
             tracing::warn!(namespace, set, why, "the runners of this set are left to ARC");
         }
         self.service = Some(Err(why));
@@ -130,6 +144,7 @@ impl Toolbox {
             due,
             failures: 0,
             is_reading: false,
+            trouble: Trouble::default(),
         };
         self.kits.insert(uid.to_owned(), kit);
     }
@@ -159,7 +174,7 @@ impl Toolbox {
     }
 
     /// A word for how a set's service is reached and as whom; sets with the same one share a gate. Of two teams at the same
-    /// host one may be throttled, or sit behind a proxy that is down.
+    /// host one may be throttled or locked out.
     pub(super) fn upstream(&self, uid: &str) -> String {
         let kit = self.kits.get(uid);
         let known = kit.and_then(|kit| Some((kit, kit.spec.as_ref().ok()?)));
