@@ -73,7 +73,9 @@ async fn the_only_leader_is_cut_off_and_arc_makes_the_rest() {
     it.scenario.ask(24);
     it.scenario.is_amid(5).await;
     gate.shut();
+    first.says("lost the leadership").await;
     it.scenario.settles_runners(24, PATIENCE).await;
+    assert!(it.was_pinned());
     gate.open();
     it.settles(24).await;
     it.ends().await;
@@ -144,7 +146,8 @@ async fn it_becomes_ten_times_as_slow() {
     let late = Harm::Late(Duration::from_millis(200));
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     let faults = methods.map(|method| fault((method, "/"), late, usize::MAX, false));
-    in_spite_of(faults.into()).await;
+    let harmed = in_spite_of(faults.into()).await.harmed();
+    assert!(harmed.iter().any(|seen| seen.method == Method::POST), "{harmed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,33 @@ async fn one_is_killed_and_the_next_one_finishes() {
     Stage::retire(second).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_is_killed_amid_several_sets() {
+    let Some(stage) = Stage::in_full_depth().await else { return };
+    let mut first = stage.leader("one", SLOW).await;
+    let second = stage.companion.controller("two", SLOW);
+    let sets = [stage.enabled().await, stage.enabled().await, stage.enabled().await];
+    stage.companion.pins("one", 3).await;
+    stage.registrations_take(400);
+    for it in &sets {
+        it.scenario.ask(12);
+    }
+    for it in &sets {
+        it.scenario.is_amid(1).await;
+        assert!(it.was_pinned());
+    }
+    first.kill();
+    second.says("leading").await;
+    for it in &sets {
+        it.settles_without_others(12).await;
+        it.tells("RunnerCreationFinished").await;
+    }
+    for it in sets {
+        it.ends().await;
+    }
+    Stage::retire(second).await;
+}
+
 /// A leader that stands still hears nothing of its successor, and still knows everything that it wanted to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_stands_still_and_wakes_up_when_the_next_one_has_finished() {
@@ -89,6 +116,7 @@ async fn the_listener_begins_anew_amid_a_batch() {
     stage.registrations_take(400);
     it.scenario.ask(16);
     it.scenario.is_amid(3).await;
+    assert!(it.was_pinned());
     it.set.listener().crash();
     it.settles(16).await;
     it.ends().await;

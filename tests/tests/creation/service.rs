@@ -88,15 +88,19 @@ async fn answers_are_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_becomes_ten_times_as_slow() {
     let Some(stage) = Stage::in_full_depth().await else { return };
-    let controller = stage.leader("one", &[]).await;
+    let controller = stage.leader("one", SLOW).await;
     let it = stage.enabled().await;
     stage.companion.pins("one", 1).await;
     stage.registrations_take(100);
-    it.scenario.ask(24);
+    it.scenario.ask(48);
     it.scenario.is_amid(2).await;
     stage.registrations_take(1000);
-    it.settles_exactly(24).await;
+    it.settles_exactly(48).await;
     it.has_no_journal().await;
+    counts(&controller, r#"headstart_creation_batches_total{outcome="complete"}"#, 1.0).await;
+    let seconds =
+        metric(&controller, r#"headstart_creation_call_duration_seconds_sum{phase="register"}"#).await;
+    assert!(seconds > Some(10.0), "most of 48 registrations took a second, not {seconds:?} s in all");
     it.ends().await;
     Stage::retire(controller).await;
 }
@@ -119,6 +123,26 @@ async fn it_is_away_for_a_while() {
     stage.service.with(|service, _| service.faults.clear());
     stage.registrations_take(0);
     it.settles_after_a_part(16).await;
+    it.ends().await;
+    Stage::retire(controller).await;
+}
+
+/// Only Headstart is cut off from it: ARC makes the rest while that lasts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_controller_alone_does_not_reach_it() {
+    let stage = Stage::new().await;
+    let controller = stage.leader("one", SLOW).await;
+    let it = stage.poised().await;
+    let cut = |endpoints| Fault::new(endpoints, Harm::Reset, Span::Always).of(Caller::Headstart);
+    stage.service.with(|service, _| service.faults.add(cut(&REGISTRATION).sparing(3)));
+    it.scenario.ask(16);
+    it.scenario.is_amid(3).await;
+    assert!(it.was_pinned());
+    stage.service.with(|service, _| service.faults.add(cut(&[])));
+    it.tells("RunnerCreationBreakerOpen").await;
+    stage.registrations_take(0);
+    it.settles_after_a_part(16).await;
+    counts(&controller, "headstart_creation_runners_total", 3.0).await;
     it.ends().await;
     Stage::retire(controller).await;
 }

@@ -91,16 +91,23 @@ async fn is_set_up(client: &Client, namespace: &str, name: &str) -> (String, Str
     let (calm, last) = (Cell::new(Instant::now()), RefCell::new(None));
     let found = within(PATIENCE, || async {
         let listed = listeners.list(&ListParams::default()).await.unwrap();
-        let mut found = listener_of(listed, namespace, name);
-        if let Some((_, runner_set)) = &found
-            && runner_sets.get_opt(runner_set).await.unwrap().is_none()
-        {
-            found = None;
-        }
-        if last.replace(found.clone()) != found {
+        let seen = match listener_of(listed, namespace, name) {
+            Some((listener, set)) => {
+                let is_there = runner_sets.get_opt(&set).await.unwrap().is_some();
+                Some((listener, set, is_there))
+            }
+            None => None,
+        };
+        if last.replace(seen.clone()) != seen {
             calm.set(Instant::now());
         }
-        found.filter(|_| calm.get().elapsed() >= CALM)
+        let (listener, set, is_there) = seen.filter(|_| calm.get().elapsed() >= CALM)?;
+        if is_there {
+            return Some((listener, set));
+        }
+        // It made the runner set anew, and lets the listener follow the old one for good: whoever runs ARC deletes such a listener.
+        let _ = listeners.delete(&listener, &DeleteParams::default()).await;
+        None
     });
     match found.await {
         Some(found) => found,
