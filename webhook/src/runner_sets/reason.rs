@@ -5,11 +5,11 @@ use crate::reason::codes;
 codes! {
     /// Why a generation was pinned or stored as the listener wrote it.
     PinReason:
-    Unreadable, "unreadable", Withheld, "a field of the runner set has an unexpected type, or the set as it was is not known", "see whether the CustomResourceDefinitions are those of a known release of Actions Runner Controller";
     NotARunnerSet, "not-a-runner-set", Expected, "the request does not change the spec of an EphemeralRunnerSet", "";
     NoController, "no-controller", Expected, "the webhook runs without a controller, and nobody else would create the runners", "";
     SwitchedOff, "switched-off", Expected, "`--parallel-creation=false`", "";
     Overloaded, "overloaded", Withheld, "the webhook had more to do than it could in time", "add replicas or processor time; see the metric headstart_webhook_shed_total";
+    Unreadable, "unreadable", Withheld, "a field of the runner set has an unexpected type, or the set as it was is not known", "see whether the CustomResourceDefinitions are those of a known release of Actions Runner Controller";
     AlreadyPinned, "already-pinned", Expected, "the set is written as it is when it is pinned", "";
     DryRun, "dry-run", Expected, "a dry run: nothing will be stored, and nothing created", "";
     ListUnknown, "list-unknown", Expected, "no runner sets are published, or none have been read yet", "nothing if parallel creation is not wanted; else check that headstart-controller runs and leads";
