@@ -32,12 +32,16 @@ impl Publisher {
         let text = serde_json::to_string(&PublishedRunnerSets::new(&self.leader, sets))?;
         let patch = Patch::Merge(json!({ "data": { RUNNER_SETS_KEY: text } }));
         let how = PatchParams::default();
-        let patched = self.api.patch(&self.name, &how, &patch);
-        match within(CALL, patched).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(self.create(text).await?),
-            Err(error) => Err(error.into()),
+        let write = || within(CALL, self.api.patch(&self.name, &how, &patch));
+        match write().await {
+            Err(error) if error.is_not_found() => match self.create(text).await {
+                // Whoever writes the other keys was faster.
+                Err(error) if error.is_conflict() => drop(write().await?),
+                created => created?,
+            },
+            written => drop(written?),
         }
+        Ok(())
     }
 
     async fn create(&self, text: String) -> Result<(), CallError> {

@@ -1,10 +1,13 @@
 //! Controllers that die or hand over in the middle of a batch, and listeners that begin anew.
 
+use std::time::Duration;
+
+use axum::http::Method;
 use headstart_tests::arc::IsSetUp as _;
+use headstart_tests::wait::{until, within};
 
-use headstart_tests::wait::until;
-
-use crate::stage::{HEARTBEAT, SLOW, Stage, counts};
+use crate::stage::{HEARTBEAT, PATIENCE, SLOW, Stage, counts};
+use crate::weak::{Fault, Harm, Weak};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_is_killed_and_the_next_one_finishes() {
@@ -49,6 +52,29 @@ async fn one_is_killed_amid_several_sets() {
     Stage::retire(second).await;
 }
 
+/// What it was writing is carried out long after the next one has looked: that is found when names that were absent are looked
+/// for once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_is_killed_and_its_last_writes_come_late() {
+    let Some(stage) = Stage::in_full_depth().await else { return };
+    let weak = Weak::before(stage.control_plane).await;
+    let late = Harm::Late(Duration::from_secs(60));
+    weak.add(Fault { write: (Method::POST, "/secrets"), harm: late, times: 4, is_done: false });
+    let mut first = stage.leader_by_way_of("one", &weak.url(), Some(&weak.authority()), SLOW).await;
+    let second = stage.companion.controller("two", SLOW);
+    let it = stage.poised().await;
+    it.scenario.ask(12);
+    until("four Secrets are being written", || async { weak.is_used_up().then_some(()) }).await;
+    first.kill();
+    second.says("leading").await;
+    it.tells("RunnerCreationFinished").await;
+    let come = within(PATIENCE, || async { weak.is_delivered().then_some(()) });
+    come.await.expect("the late writes are carried out");
+    it.settles_without_others(12).await;
+    it.ends().await;
+    Stage::retire(second).await;
+}
+
 /// A leader that stands still hears nothing of its successor, and still knows everything that it wanted to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_stands_still_and_wakes_up_when_the_next_one_has_finished() {
@@ -84,7 +110,7 @@ async fn the_only_one_is_killed_and_arc_makes_the_rest() {
     first.kill();
     assert!(it.was_pinned());
     // What was begun and not finished stays until a leader comes.
-    it.scenario.settles_runners(24, crate::stage::PATIENCE).await;
+    it.scenario.settles_runners(24, PATIENCE).await;
     let next = stage.leader("two", SLOW).await;
     it.settles(24).await;
     it.ends().await;

@@ -25,8 +25,9 @@ use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-/// Longest wait for an end that ARC brings about by itself, at its own pace.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
+/// Longest wait for an end that comes by itself: at ARC's own pace, or, where a leader's call is carried out long after its
+/// successor has looked, when names that were absent are looked for once more, five minutes later.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(400);
 
 /// How long nothing may change for an end to be one: in full depth longer than ARC takes to come back to anything.
 fn calm() -> Duration {

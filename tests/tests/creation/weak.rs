@@ -104,6 +104,11 @@ impl Weak {
         self.known.lock().unwrap().faults.push(fault);
     }
 
+    /// Whether all that is to be harmed has come.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.known.lock().unwrap().faults.iter().all(|fault| fault.times == 0)
+    }
+
     /// Whether all of it happened, what was to be done before included.
     pub(crate) fn is_delivered(&self) -> bool {
         let known = self.known.lock().unwrap();
