@@ -185,11 +185,12 @@ impl Watched<'_> {
         if within(PATIENCE, is_counted).await.is_none() {
             panic!("ARC counts {} runners and not {runners}", self.counted().await);
         }
-        until("every Secret has its runner, and every journal only what is there or was never", || async {
+        let is_clean = || async {
             self.secrets_are_owned().await?;
             self.journals_are_settled()
-        })
-        .await;
+        };
+        let clean = within(PATIENCE, is_clean).await;
+        assert!(clean.is_some(), "a Secret without its runner, or a name of a journal that is half there");
         let changed =
             within(calm(), || async { (scenario.timeline.live(Milestone::Runner) != runners).then_some(()) });
         assert_eq!(changed.await, None, "it goes on");
