@@ -70,7 +70,8 @@ async fn one_is_killed_and_its_last_writes_come_late() {
     it.tells("RunnerCreationFinished").await;
     let come = within(PATIENCE, || async { weak.is_delivered().then_some(()) });
     come.await.expect("the late writes are carried out");
-    it.settles_without_others(12).await;
+    // Their Secrets are there for minutes, and no runner comes of them.
+    it.settles_after_a_part(12).await;
     it.ends().await;
     Stage::retire(second).await;
 }
@@ -91,7 +92,8 @@ async fn one_stands_still_and_wakes_up_when_the_next_one_has_finished() {
         (stood || first.has_said("lost the leadership")).then_some(())
     })
     .await;
-    it.settles_without_others(24).await;
+    // What it had sent, or nearly, when it stood still may be carried out late.
+    it.settles_after_a_part(24).await;
     it.ends().await;
     Stage::retire(second).await;
     Stage::retire(first).await;

@@ -244,8 +244,8 @@ impl Watched<'_> {
         self.scenario.made_no_other(runners);
     }
 
-    /// As [`Self::settles`] after a batch that ended early: what was begun was unmade, but no EphemeralRunner was ever there
-    /// beside those that are.
+    /// As [`Self::settles`] after a batch that ended early, or calls that were carried out late: what was begun was unmade, but
+    /// no EphemeralRunner was ever there beside those that are.
     pub(crate) async fn settles_after_a_part(&self, runners: usize) {
         self.settles(runners).await;
         assert_eq!(self.scenario.timeline.ever(Milestone::Runner), runners);

@@ -1,7 +1,12 @@
 //! Who has runners made, and how far: labels, configuration and the master switch.
 
+use std::time::Duration;
+
 use headstart_externals::names::CREATION_LABEL;
+use headstart_tests::arc::{ARC_NAMESPACE, IsSetUp as _, LISTENERS, api};
 use headstart_tests::companion::metric;
+use headstart_tests::wait::{until, within};
+use kube::api::{DynamicObject, ListParams};
 
 use crate::stage::{HEARTBEAT, PATIENCE, Stage, Watched, counts};
 
@@ -12,11 +17,34 @@ impl Watched<'_> {
         stage.control_plane.kubectl(&words).unwrap();
     }
 
-    fn label_set(&self, stage: &Stage, value: &str) {
+    /// ARC's master makes the listener anew when labels of its set change, and a kubelet would follow; the release lets it be.
+    async fn label_set(&mut self, stage: &Stage, value: &str) {
+        let before = self.listener(stage).await;
         let label = format!("{CREATION_LABEL}={value}");
         let words = ["label", "--overwrite", "--namespace", self.namespace.name()];
         let words = [&words[..], &["autoscalingrunnersets", "--all", &label]].concat();
         stage.control_plane.kubectl(&words).unwrap();
+        let is_another = || async { self.listener(stage).await.filter(|now| Some(now) != before.as_ref()) };
+        if within(Duration::from_secs(5), is_another).await.is_some() {
+            stage.service.with(|service, _| service.session_life = Duration::ZERO);
+            self.set.listener().kill();
+            self.set.listen_anew().await;
+            until("the listener waits for jobs", || async {
+                stage.service.with(|service, _| service.is_polled(self.scenario.id())).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// UID of its listener.
+    async fn listener(&self, stage: &Stage) -> Option<String> {
+        let listeners =
+            api(&stage.client, ARC_NAMESPACE, LISTENERS).list(&ListParams::default()).await.ok()?;
+        let is_its = |listener: &DynamicObject| {
+            listener.data["spec"]["ephemeralRunnerSetName"] == self.set.runner_set()
+                && listener.metadata.deletion_timestamp.is_none()
+        };
+        listeners.into_iter().find(is_its)?.metadata.uid
     }
 }
 
@@ -44,17 +72,17 @@ async fn by_configuration_and_without_pods() {
 async fn labels_switch_it_on_and_off() {
     let stage = Stage::new().await;
     let controller = stage.leader("one", &[]).await;
-    let it = stage.enabled().await;
+    let mut it = stage.enabled().await;
     stage.companion.pins("one", 1).await;
 
-    it.label_set(&stage, "disabled");
+    it.label_set(&stage, "disabled").await;
     stage.companion.pins("one", 0).await;
     counts(&controller, r#"headstart_creation_sets{state="not-asked"}"#, 1.0).await;
     it.scenario.burst(2, PATIENCE).await;
     it.settles_exactly(2).await;
     assert!(!it.was_pinned(), "{:?}", it.scenario.timeline.generations());
 
-    it.label_set(&stage, "enabled");
+    it.label_set(&stage, "enabled").await;
     stage.companion.pins("one", 1).await;
     it.scenario.burst(3, PATIENCE).await;
     it.settles_exactly(5).await;
